@@ -1,1 +1,28 @@
-//! To be written.
+//! The payment channel: amounts, keys, transactions and the state machine.
+//!
+//! Everything here is pure: no input or output, no clock, no randomness, no threads, no iteration over hash maps, no
+//! floating point. The same inputs give the same bytes on any machine, which replay and the specification's vectors rely on.
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | values | [`amount`], [`bytes`], [`keys`], [`limits`] |
+//! | BOLT 3 | [`format`], [`scripts`], [`shachain`], [`parameters`], [`commitment`], [`htlc_tx`], [`witness`], [`funding`], [`closing`] |
+//! | secrets | [`signer`], [`seed_signer`] |
+
+pub mod amount;
+pub mod bytes;
+pub mod keys;
+pub mod limits;
+
+pub mod closing;
+pub mod commitment;
+pub mod format;
+pub mod funding;
+pub mod htlc_tx;
+pub mod parameters;
+pub mod scripts;
+pub mod shachain;
+pub mod witness;
+
+pub mod seed_signer;
+pub mod signer;
