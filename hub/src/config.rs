@@ -1,0 +1,146 @@
+//! What the operator may set: a TOML file, `HUBD_*` variables and flags, later ones winning over earlier ones.
+//!
+//! Every key is declared once, in [`keys`]: its name, explanation, default and rule. The commented default file
+//! (`hubd --print-config`), the variables' names and the errors all come from that table, so they cannot disagree.
+
+mod error;
+mod keys;
+mod load;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use error::{ConfigError, Source};
+pub use keys::{Key, default_file, keys, variable_name};
+pub use load::{Layers, load};
+
+/// Everything `hubd` reads from its configuration. All values have passed their rules.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub network: bitcoin::Network,
+    pub data_dir: PathBuf,
+    pub wallets: Wallets,
+    pub operator: Operator,
+    pub bitcoind: Bitcoind,
+    pub log: Log,
+    pub shards: Shards,
+    pub policy: PolicyConfig,
+    pub inbound: Inbound,
+    pub streams: Streams,
+    pub settlement: Settlement,
+    pub journal: JournalSizes,
+}
+
+/// The listener for wallets and what one wallet may do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wallets {
+    pub listen: SocketAddr,
+    /// Names and addresses in the certificate, besides `localhost`.
+    pub tls_names: Vec<String>,
+    pub max_sessions: usize,
+    pub max_channels_per_wallet: usize,
+    /// Messages a wallet may send in a second on average; more makes it wait.
+    pub messages_per_second: u32,
+    /// Channels a wallet may propose in an hour.
+    pub opens_per_hour: u32,
+    pub handshake_timeout_ms: u64,
+}
+
+/// The operator's listener, on loopback.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operator {
+    pub listen: SocketAddr,
+}
+
+/// How bitcoind is reached. Either a cookie file or a user with a password.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bitcoind {
+    pub url: String,
+    pub cookie_file: PathBuf,
+    /// Empty: the cookie file is used.
+    pub user: String,
+    pub password: String,
+    pub connections: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    pub filter: String,
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shards {
+    /// Threads that own channels; 0 takes one a core.
+    pub threads: usize,
+}
+
+impl Shards {
+    /// The number of threads to start, never 0.
+    pub fn count(&self) -> usize {
+        if self.threads > 0 {
+            return self.threads;
+        }
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    }
+}
+
+/// Prices and limits of channels; becomes `channel::Policy`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyConfig {
+    pub fee_base_msat: u64,
+    pub fee_ppm: u32,
+    pub cltv_expiry_delta: u16,
+    pub max_cltv_expiry_delta: u32,
+    pub min_cltv_expiry_ahead: u32,
+    pub htlc_minimum_msat: u64,
+    pub max_in_flight_percent: u8,
+    pub max_accepted_htlcs: u16,
+    pub max_accepted_dust_htlcs: u16,
+    pub max_dust_htlc_exposure_msat: u64,
+    pub dust_limit_sat: u64,
+    pub to_self_delay_blocks: u16,
+    pub max_to_self_delay_blocks: u16,
+    pub minimum_depth: u32,
+    pub min_capacity_sat: u64,
+    pub max_capacity_sat: u64,
+}
+
+/// What the hub opens on a wallet's request, with the hub's own coins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inbound {
+    pub max_channel_sat: u64,
+    pub max_sat_per_wallet: u64,
+    pub max_channels_per_wallet: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Streams {
+    pub max_per_wallet: usize,
+    /// An agreed stream without a tick, receipt or end for so long is forgotten.
+    pub idle_seconds: u64,
+}
+
+/// How tickets become closing transactions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settlement {
+    pub final_depth: u32,
+    pub batch_wait_ms: u64,
+    pub batch_max_channels: usize,
+    pub feerate_sat_per_vb: u64,
+    /// Blocks from the terms to the height at which the wallet publishes by itself.
+    pub publish_within_blocks: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalSizes {
+    pub log_mib: u64,
+    pub event_mib: u64,
+    pub cache_mib: u64,
+    /// Below so much free space new channels, streams and payments are refused.
+    pub headroom_mib: u64,
+}
+
+#[cfg(test)]
+mod tests;
