@@ -10,8 +10,6 @@ use crate::batch::MachineId;
 pub enum RowName {
     /// Who owns the file.
     Header,
-    /// The counters that outlive trimmed rows.
-    Counters,
     /// A row of the log, by its number.
     Log(u64),
     /// A machine's snapshot.
@@ -26,7 +24,6 @@ impl std::fmt::Display for RowName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             RowName::Header => write!(f, "the header"),
-            RowName::Counters => write!(f, "the counters"),
             RowName::Log(number) => write!(f, "log row {number}"),
             RowName::Snapshot(machine) => write!(f, "the snapshot of {machine}"),
             RowName::Retained { table, key } => {
@@ -45,6 +42,8 @@ pub enum OpenError {
     AlreadyOpen { file: PathBuf },
     #[error("{} is not a journal: {reason}", file.display())]
     NotAJournal { file: PathBuf, reason: String },
+    #[error("{} is damaged: {reason}", file.display())]
+    Damaged { file: PathBuf, reason: String },
     #[error("the journal has format {found}, this program reads format {expected}")]
     WrongFormat { expected: u32, found: u32 },
     #[error(

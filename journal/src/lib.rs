@@ -15,16 +15,23 @@
 
 pub mod limits;
 
+mod backend;
 mod batch;
 mod committer;
+mod encoding;
 mod error;
 mod headroom;
 mod log;
+mod machines;
 mod open;
 mod options;
 mod reader;
 mod recovery;
+mod scan;
 mod stats;
+mod store;
+mod trim;
+mod write;
 
 pub use batch::{Batch, Content, MachineId, Position, Record, RecordRef, Records, Retained, Snapshot};
 pub use committer::{Commit, Committer, EventRange, Finished};
@@ -33,7 +40,7 @@ pub use headroom::{Headroom, HeadroomError, free_bytes};
 pub use log::{Log, Wake};
 pub use open::{Journal, Opened};
 pub use options::{Header, Options};
-pub use reader::Reader;
+pub use reader::{KeyValue, Reader};
 pub use recovery::{Recovery, Replay, Snapshots};
 pub use redb::StorageBackend;
 pub use stats::Stats;

@@ -117,12 +117,6 @@ impl Log {
     }
 }
 
-/// What the committer took from the queue.
-pub(crate) struct Taken {
-    /// The position of the last batch appended.
-    pub last: Position,
-}
-
 impl Shared {
     pub fn new(queue_bytes: usize, counters: Arc<Counters>) -> Self {
         Shared {
@@ -160,8 +154,9 @@ impl Shared {
         Position(self.durable.load(Ordering::Acquire))
     }
 
-    /// Swaps what is queued into `into`, which must be empty and lends its memory to the queue. `None` when nothing is queued.
-    pub fn take(&self, into: &mut Vec<Batch>) -> Option<Taken> {
+    /// Swaps what is queued into `into`, which must be empty and lends its memory to the queue. The position of the last batch,
+    /// `None` when nothing is queued.
+    pub fn take(&self, into: &mut Vec<Batch>) -> Option<Position> {
         let mut queue = self.lock();
         if queue.batches.is_empty() {
             return None;
@@ -169,7 +164,7 @@ impl Shared {
         std::mem::swap(&mut queue.batches, into);
         queue.bytes = 0;
         self.space.notify_all();
-        Some(Taken { last: queue.last })
+        Some(queue.last)
     }
 
     pub fn wait(&self) -> Wake {
