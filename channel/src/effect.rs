@@ -6,32 +6,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::Msat;
 use crate::commitment::HtlcSpec;
+use crate::error::FailureCause;
+use crate::event::AbortReason;
 use crate::failure::FailureReason;
 use crate::forward::{ForwardKey, Internal};
 use crate::ids::{OwnerId, StreamId};
 use crate::message::{ClosingTerms, Message, PaymentHash, Preimage};
 
+/// One thing to do. Effects of one channel are performed in the order in which `apply` gave them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Send to the counterparty over the session that is current now; dropped if that session is gone at release.
+    /// Send to the counterparty over the session that was current when the effect was made; dropped if that session
+    /// is gone at release.
     Send(ToSend),
     /// Deliver to another owner of this process.
     Internal { to: OwnerId, message: Internal },
-    /// Keep for the penalty: the HTLC outputs of the counterparty's commitment `number`, just revoked.
+    /// Keep for the penalty: the HTLC outputs of the counterparty's commitment `number`, just revoked (directions as the
+    /// counterparty, that commitment's broadcaster, sees them). Never empty.
     LogRevoked { number: u64, htlcs: Vec<HtlcSpec> },
-    /// The opener must build the funding transaction with an output of this script and amount.
+    /// The opener must build the funding transaction with an output of this script and amount, and answer with
+    /// `Command::FundingBuilt` or `Command::AbortOpening`.
     BuildFunding { script: ScriptBuf, amount: Amount },
-    /// Watch the funding outpoint for its confirmation and its spend.
-    WatchFunding { outpoint: OutPoint, script: ScriptBuf, amount: Amount },
+    /// Watch the funding outpoint for its confirmation and its spend. `minimum_depth` confirmations give
+    /// `ChainEvent::FundingDeep`.
+    WatchFunding { outpoint: OutPoint, script: ScriptBuf, amount: Amount, minimum_depth: u32 },
     /// Broadcast the funding transaction; both commitments 0 are signed.
     BroadcastFunding { transaction: Transaction },
-    /// The opening ended before the release of anything: unlock the coins of this funding transaction.
+    /// The opening ended before the release of anything: unlock the coins of this funding transaction (none if none
+    /// was built yet).
     ReleaseCoins { transaction: Option<Transaction> },
-    /// Hub: this channel is frozen and its ticket verified; merge it into a batch.
+    /// Hub: this channel is frozen and its ticket verified; merge `Channel::ticket` into a batch.
     TicketReady,
     /// Wallet: publish this transaction if the chain does not hold it by `publish_by_height`.
     ClosingHandedOver { transaction: Transaction, publish_by_height: u32 },
-    /// The channel failed on the chain: its publish job (our latest commitment) is to be kept. The host asks `Channel::publish_job`.
+    /// The channel failed on the chain: its publish job (our latest commitment) is to be kept. The host asks
+    /// `Channel::publish_job`.
     FailedOnChain,
     /// Tell people (events, tables). Aggregated by the host where there are many.
     Report(Report),
@@ -39,7 +48,8 @@ pub enum Effect {
     Finished,
 }
 
-/// A message to the counterparty; those with signatures or secrets name what to sign, and the host signs at release.
+/// A message to the counterparty; those with signatures or secrets name what to sign, and the host signs at release by
+/// `Channel::message`. Each names all that may have changed by then.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToSend {
     /// Nothing secret in it.
@@ -48,30 +58,116 @@ pub enum ToSend {
     AcceptChannel,
     FundingCreated,
     FundingSigned,
+    /// The HTLC with this id, which the state holds until it is irrevocably gone.
+    AddHtlc {
+        id: u64,
+    },
+    FulfillHtlc {
+        id: u64,
+        preimage: Preimage,
+    },
+    FailHtlc {
+        id: u64,
+        reason: FailureReason,
+    },
     /// Sign the counterparty's commitment with this number, whose specification the state holds until its revocation.
-    CommitmentSigned { number: u64 },
+    CommitmentSigned {
+        number: u64,
+    },
     /// Reveal our secret `number`; from the seed.
-    RevokeAndAck { number: u64 },
-    Reestablish,
+    RevokeAndAck {
+        number: u64,
+    },
+    Reestablish {
+        next_commitment_number: u64,
+        next_revocation_number: u64,
+    },
     Ticket,
 }
 
-/// What people and the layers above want to know. Amounts in msat.
+/// What people and the layers above want to know. Amounts in msat, of the chain in satoshi.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
-    Opening { capacity_sat: u64 },
-    OpeningFailed { why: String },
-    FundingBroadcast { outpoint: OutPoint },
-    FundingConfirmed { outpoint: OutPoint, height: u32 },
+    Opening {
+        capacity_sat: u64,
+    },
+    OpeningFailed {
+        cause: OpeningFailure,
+    },
+    FundingBroadcast {
+        outpoint: OutPoint,
+    },
+    FundingConfirmed {
+        outpoint: OutPoint,
+        height: u32,
+    },
+    /// The funding's block was disconnected: no new HTLCs until it is confirmed again.
+    FundingUndone,
+    /// Both sides may use the channel.
     Ready,
     Reestablished,
-    /// An incoming HTLC was fulfilled irrevocably, or an outgoing one's preimage is known. `fee_msat` only on the hub's incoming side.
-    ForwardSettled { key: ForwardKey, incoming_msat: Msat, stream: Option<StreamId>, preimage: Preimage },
-    ForwardFailed { key: ForwardKey, reason: FailureReason },
-    HtlcReceived { payment_hash: PaymentHash, amount_msat: Msat },
-    ShutdownStarted { by_us: bool },
-    Frozen { terms: ClosingTerms },
-    Closing { txid: Txid, height: u32 },
-    Closed { txid: Txid, height: u32, paid_sat: u64 },
-    Failed { why: String },
+    /// An incoming HTLC is irrevocable; `HtlcReceived` is the first of its life, `Forward*` the last.
+    HtlcReceived {
+        htlc_id: u64,
+        payment_hash: PaymentHash,
+        amount_msat: Msat,
+        stream: Option<StreamId>,
+    },
+    /// An incoming HTLC was fulfilled and its removal is irrevocable. `fee_msat` is what this side kept: the difference to
+    /// what it paid on; zero at the last hop. `to` is the owner that gave the preimage.
+    ForwardSettled {
+        key: ForwardKey,
+        to: OwnerId,
+        payment_hash: PaymentHash,
+        amount_msat: Msat,
+        fee_msat: Msat,
+        stream: Option<StreamId>,
+    },
+    /// An incoming HTLC was failed and its removal is irrevocable.
+    ForwardFailed {
+        key: ForwardKey,
+        payment_hash: PaymentHash,
+        amount_msat: Msat,
+        reason: FailureReason,
+        stream: Option<StreamId>,
+    },
+    ShutdownStarted {
+        by_us: bool,
+    },
+    Frozen {
+        terms: ClosingTerms,
+    },
+    Closing {
+        txid: Txid,
+        height: u32,
+    },
+    /// The block with the closing transaction was disconnected.
+    ClosingUndone {
+        txid: Txid,
+    },
+    /// Final. `paid_sat` is what the wallet's output holds, on both sides.
+    Closed {
+        txid: Txid,
+        height: u32,
+        paid_sat: u64,
+    },
+    /// Gave up: the channel fails on the chain.
+    Failed {
+        cause: FailureCause,
+    },
+}
+
+/// Why a channel never came to be. Nothing of ours was ever on the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum OpeningFailure {
+    #[error(transparent)]
+    Aborted(AbortReason),
+    #[error("the connection was lost before the funding was signed")]
+    Disconnected,
+    #[error("the counterparty gave up")]
+    Counterparty,
+    #[error("the counterparty broke the protocol: {0}")]
+    Violation(crate::error::Violation),
+    #[error("the funding transaction did not confirm")]
+    NeverConfirmed,
 }

@@ -2,18 +2,17 @@
 
 use bitcoin::{ScriptBuf, Transaction, Txid};
 
-use crate::failure::FailureReason;
+use crate::bytes::KeyId;
 use crate::forward::{ForwardKey, ForwardResult, Offer};
 use crate::ids::{ChannelId, OwnerId, SessionId};
 use crate::keys::Point;
 use crate::message::{ClosingTerms, Message};
-use crate::signer::KeyId;
 
 /// Something that asks the channel to change.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// From the counterparty, over the session that is current.
-    Message(Box<Message>),
+    Message(Message),
     Command(Command),
 }
 
@@ -28,9 +27,11 @@ pub enum Role {
 #[derive(Clone, Debug)]
 pub struct OpenRequest {
     pub owner: OwnerId,
+    /// 32 fresh random bytes.
     pub channel_id: ChannelId,
     pub role: Role,
     pub counterparty_node: Point,
+    /// 32 fresh random bytes, never used for another channel.
     pub key_id: KeyId,
     pub capacity_sat: u64,
     pub session: SessionId,
@@ -40,9 +41,11 @@ pub struct OpenRequest {
 #[derive(Clone, Debug)]
 pub struct AcceptRequest {
     pub owner: OwnerId,
+    /// As the opener named it; the host refuses a name it already has.
     pub channel_id: ChannelId,
     pub role: Role,
     pub counterparty_node: Point,
+    /// 32 fresh random bytes, never used for another channel.
     pub key_id: KeyId,
     pub session: SessionId,
 }
@@ -50,31 +53,51 @@ pub struct AcceptRequest {
 /// A command of the host. None of them comes from the counterparty.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// The peer is connected: start the reestablish.
-    Connected { session: SessionId },
+    /// The peer is connected: start the reestablish. A session that is still open ends first, by `Disconnected`.
+    Connected {
+        session: SessionId,
+    },
     /// The session ended, or the process restarted (a restart is a disconnect).
     Disconnected,
     /// The opener's on-chain wallet built and signed the funding transaction (not broadcast).
-    FundingBuilt { transaction: Transaction, output_index: u32 },
+    FundingBuilt {
+        transaction: Transaction,
+        output_index: u32,
+    },
     /// The opener's on-chain wallet could not build it, or the opening took too long before anything was signed.
-    AbortOpening { why: AbortReason },
+    AbortOpening {
+        why: AbortReason,
+    },
     /// Cover all pending updates with the next commitment, if a round may start (natural batching: the host gives this
-    /// once a turn; it is refused while a round is under way or nothing is pending).
+    /// once a turn where `Channel::wants_to_sign`).
     SignNow,
     /// Step 1 of a forward, from another owner.
     Offer(Offer),
     /// Step 3: what became of the offer this channel's incoming HTLC made.
-    Result { key: ForwardKey, from: OwnerId, result: ForwardResult },
+    Result {
+        key: ForwardKey,
+        from: OwnerId,
+        result: ForwardResult,
+    },
     /// Step 4: the incoming owner took the result.
-    Ack { key: ForwardKey },
-    /// Start (or repeat) the cooperative close.
-    Shutdown { script: ScriptBuf },
-    /// Hub only, after shutdown both ways with nothing in flight.
+    Ack {
+        key: ForwardKey,
+    },
+    /// Start the cooperative close. The wallet's script is where it is paid; the hub's is empty.
+    Shutdown {
+        script: ScriptBuf,
+    },
+    /// Hub only, after shutdown both ways with nothing in flight (`Channel::wants_terms`).
     ProposeTerms(ClosingTerms),
     /// Give the channel up: durable, and it fails on the chain.
-    Fail { reason: FailRequest },
-    /// The batch that closes this channel is final in the hub's log; hand it to the wallet.
-    ClosingPublished { transaction: Transaction },
+    Fail {
+        reason: FailRequest,
+    },
+    /// Hub: the batch that closes this channel is built; hand it to the wallet. Given again whenever the wallet returns
+    /// (`Report::Reestablished`) until the close is in the chain.
+    ClosingPublished {
+        transaction: Transaction,
+    },
     Chain(ChainEvent),
 }
 
@@ -91,18 +114,20 @@ pub enum AbortReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum FailRequest {
     Operator,
-    /// The peer sent `ChannelError`.
+    /// The host found the peer out of its mind beyond this channel's rules (or it sent `ChannelError` for a channel that
+    /// this session does not know).
     Counterparty,
 }
 
 /// What the chain did to this channel's outputs. Heights are absolute; a reorganisation is told by the `*Undone` events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainEvent {
-    /// The funding transaction is in a block; the host passes the very output the chain holds at the outpoint.
+    /// The funding transaction is in a block; the host passes the very output the chain holds at the outpoint (none if
+    /// the transaction has no such output).
     FundingConfirmed { height: u32, block_index: u32, output: Option<bitcoin::TxOut> },
     /// The block with the funding transaction was disconnected.
     FundingUndone,
-    /// The funding reached `minimum_depth` (told at each block that gives it, by the host's index of deadlines).
+    /// The funding reached `minimum_depth` (told again after each `FundingUndone` and new confirmation).
     FundingDeep { height: u32 },
     /// Unconfirmed for `limits::FUNDING_TIMEOUT_BLOCKS` (accepter), or a conflicting spend is final (opener).
     FundingNeverConfirms { height: u32 },
@@ -112,9 +137,6 @@ pub enum ChainEvent {
     SpendUndone { txid: Txid },
     /// The spend is buried to the final depth.
     SpendFinal { height: u32, txid: Txid },
-    /// An HTLC's expiry plus grace passed, or another deadline of this channel.
+    /// `Channel::next_deadline` is reached: an HTLC's expiry plus grace, or the last height to claim one.
     Deadline { height: u32 },
 }
-
-/// A failure that `Event`s about an HTLC this side holds may carry.
-pub type LocalFailure = FailureReason;

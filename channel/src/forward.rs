@@ -48,9 +48,15 @@ pub enum ForwardResult {
 pub enum Internal {
     Offer(Offer),
     /// From the outgoing owner `from` to the incoming owner.
-    Result { key: ForwardKey, from: OwnerId, result: ForwardResult },
+    Result {
+        key: ForwardKey,
+        from: OwnerId,
+        result: ForwardResult,
+    },
     /// Step 4, from the incoming owner to the outgoing owner: B may forget the result.
-    Ack { key: ForwardKey },
+    Ack {
+        key: ForwardKey,
+    },
 }
 
 /// A's choice for an HTLC that became irrevocable, or for its next attempt. Journaled with the input that makes it.

@@ -8,6 +8,8 @@
 //! | values | [`amount`], [`bytes`], [`keys`], [`limits`] |
 //! | BOLT 3 | [`format`], [`scripts`], [`shachain`], [`parameters`], [`commitment`], [`htlc_tx`], [`witness`], [`funding`], [`closing`] |
 //! | secrets | [`signer`], [`seed_signer`] |
+//! | vocabulary | [`ids`], [`message`], [`failure`], [`forward`], [`event`], [`effect`], [`policy`], [`error`], [`violation`] |
+//! | the state machine | [`channel`] |
 
 pub mod amount;
 pub mod bytes;
@@ -26,3 +28,15 @@ pub mod witness;
 
 pub mod seed_signer;
 pub mod signer;
+
+pub mod effect;
+pub mod error;
+pub mod event;
+pub mod failure;
+pub mod forward;
+pub mod ids;
+pub mod message;
+pub mod policy;
+pub mod violation;
+
+pub mod channel;

@@ -35,3 +35,40 @@ pub const MAX_COMMITMENT_NUMBER: u64 = (1 << 48) - 1;
 
 /// The longest script a payout may have: a witness program of the greatest size (BIP 141).
 pub const MAX_PAYOUT_SCRIPT_LENGTH: usize = 42;
+
+/// Heights end here: a `cltv_expiry` from 500,000,000 on would be a time (BOLT 2, `update_add_htlc`).
+pub const MAX_CLTV_EXPIRY: u32 = 500_000_000 - 1;
+
+/// Trimmed HTLCs that one side may have in flight: they take no room in a commitment, but memory at both ends (about 300
+/// bytes each) and time in a reestablish, which retransmits them.
+pub const MAX_DUST_HTLCS: u16 = 5_000;
+
+/// The deepest confirmation an opening may ask for: a day and a half; more would be a way to hold our coins.
+pub const MAX_MINIMUM_DEPTH: u32 = 200;
+
+/// Blocks after which the accepter forgets an opening whose funding never confirmed (BOLT 2, "Funding timeout").
+pub const FUNDING_TIMEOUT_BLOCKS: u32 = 2_016;
+
+/// A side's sealed essentials: 134 bytes in this version, with room for the next.
+pub const MAX_SEALED_BLOB_BYTES: usize = 256;
+
+/// A payload for a recipient: an ephemeral key, 41 bytes of content, the seal's tag.
+pub const SEALED_PAYLOAD_BYTES: usize = 33 + 41 + 16;
+
+/// Choices of an outgoing owner for one incoming HTLC: each waits for the durable failure of the one before.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// Blocks past an outgoing HTLC's expiry after which its channel is closed: time for the peer to fail it, and for a
+/// short reorganisation.
+pub const OUTGOING_GRACE_BLOCKS: u32 = 3;
+
+/// Blocks before an incoming HTLC's expiry at which its channel is closed if its preimage is known and the payer has not
+/// removed it: commitment and claim must both confirm before the payer can take the HTLC back (BOLT 2, "cltv_expiry_delta
+/// Selection": twice the grace and the depth of reorganisation).
+pub const CLAIM_MARGIN_BLOCKS: u32 = 12;
+
+/// Closing terms the hub may propose for one close: a fee that the wallet refuses may be lowered a few times.
+pub const MAX_PROPOSED_TERMS: usize = 8;
+
+/// The largest batch a wallet takes from the hub: a standard transaction has at most 400,000 weight units.
+pub const MAX_CLOSING_TRANSACTION_BYTES: usize = 400_000;

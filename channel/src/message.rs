@@ -3,35 +3,17 @@
 //! These are plain values: every byte in them is the counterparty's claim until `Channel::check` has accepted it.
 
 use bitcoin::{OutPoint, ScriptBuf};
-use secp256k1::ecdsa::Signature;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Msat;
+use crate::commitment::CommitmentSignatures;
 use crate::failure::FailureReason;
 use crate::ids::StreamId;
-use crate::keys::{Basepoints, Point};
+use crate::keys::{Basepoints, CompactSignature, Point};
+use crate::shachain::CommitmentSecret;
 
-/// A 32-byte SHA-256 payment hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PaymentHash(pub [u8; 32]);
-
-/// The 32-byte value whose SHA-256 is the payment hash.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Preimage(pub [u8; 32]);
-
-impl std::fmt::Debug for Preimage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Preimage(..)")
-    }
-}
-
-impl Preimage {
-    /// The payment hash this preimage opens.
-    pub fn payment_hash(&self) -> PaymentHash {
-        use bitcoin::hashes::{Hash, sha256};
-        PaymentHash(sha256::Hash::hash(&self.0).to_byte_array())
-    }
-}
+pub use crate::bytes::{PaymentHash, PaymentPreimage as Preimage};
+pub use crate::closing::ClosingTerms;
 
 /// One message about one channel; the frame names the channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,18 +24,28 @@ pub enum Message {
     FundingSigned(FundingSigned),
     ChannelReady,
     UpdateAddHtlc(UpdateAddHtlc),
-    UpdateFulfillHtlc { id: u64, preimage: Preimage },
-    UpdateFailHtlc { id: u64, reason: FailureReason },
+    UpdateFulfillHtlc {
+        id: u64,
+        preimage: Preimage,
+    },
+    UpdateFailHtlc {
+        id: u64,
+        reason: FailureReason,
+    },
     CommitmentSigned(CommitmentSigned),
     RevokeAndAck(RevokeAndAck),
-    Reestablish(Reestablish),
+    Reestablish(Box<Reestablish>),
     Shutdown(Shutdown),
     ClosingTerms(ClosingTerms),
     ClosingTicket(Ticket),
     /// The hub hands over the finished batch transaction (consensus encoding), so that the wallet can publish it too.
-    ClosingTransaction { transaction: Vec<u8> },
+    ClosingTransaction {
+        transaction: Vec<u8>,
+    },
     /// The sender has failed this channel; the text is for people only.
-    ChannelError { text: String },
+    ChannelError {
+        text: String,
+    },
 }
 
 /// What each side fixes for the whole life of the channel, for the *other* side to obey.
@@ -99,14 +91,19 @@ pub struct AcceptChannel {
 pub struct FundingCreated {
     pub outpoint: OutPoint,
     /// The opener's signature for the accepter's commitment 0.
-    pub signature: Signature,
+    pub signature: CompactSignature,
+    /// The opener's sealed copy of its essentials, kept by the other side (at most [`MAX_SEALED_BLOB_BYTES`];
+    /// empty from a hub, which keeps backups of its own).
+    ///
+    /// [`MAX_SEALED_BLOB_BYTES`]: crate::limits::MAX_SEALED_BLOB_BYTES
+    pub sealed: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FundingSigned {
     /// The accepter's signature for the opener's commitment 0.
-    pub signature: Signature,
-    /// The accepter's sealed copy of its essentials, kept by the other side (at most `limits::MAX_SEALED_BLOB_BYTES`).
+    pub signature: CompactSignature,
+    /// The accepter's sealed copy of its essentials, as in [`FundingCreated`].
     pub sealed: Vec<u8>,
 }
 
@@ -136,7 +133,8 @@ pub struct UpdateAddHtlc {
     pub cltv_expiry: u32,
     pub recipient: Recipient,
     pub forward: Option<ForwardInstruction>,
-    /// Sealed for the recipient node; empty for streams (see `seal.rs`; exactly `SEALED_PAYLOAD_BYTES` for nodes).
+    /// Sealed for the recipient node: exactly [`SEALED_PAYLOAD_BYTES`](crate::limits::SEALED_PAYLOAD_BYTES); empty for
+    /// a stream, whose ticks need no secret of the payer.
     pub payload: Vec<u8>,
 }
 
@@ -144,10 +142,9 @@ pub struct UpdateAddHtlc {
 pub struct CommitmentSigned {
     /// Number of the receiver's commitment this signs (an explicit number catches replays).
     pub number: u64,
-    pub signature: Signature,
-    /// In output order.
-    pub htlc_signatures: Vec<Signature>,
-    /// The sender's sealed copy of its essentials as of this commitment.
+    /// Of the commitment, and of its HTLC transactions in output order.
+    pub signatures: CommitmentSignatures,
+    /// The sender's sealed copy of its essentials as of this commitment, as in [`FundingCreated`].
     pub sealed: Vec<u8>,
 }
 
@@ -155,7 +152,7 @@ pub struct CommitmentSigned {
 pub struct RevokeAndAck {
     /// Number of the sender's commitment that is revoked.
     pub number: u64,
-    pub secret: [u8; 32],
+    pub secret: CommitmentSecret,
     /// The sender's point for its commitment `number + 2`.
     pub next_point: Point,
 }
@@ -167,7 +164,7 @@ pub struct Reestablish {
     /// Number of the next `revoke_and_ack` the sender expects.
     pub next_revocation_number: u64,
     /// The last per-commitment secret the sender received; zeros if none. Proves the receiver's age.
-    pub last_secret: [u8; 32],
+    pub last_secret: CommitmentSecret,
     /// The sender has frozen the channel under these terms.
     pub frozen: Option<ClosingTerms>,
     /// Essentials the sender knows of the channel, for a receiver that lost its data.
@@ -181,8 +178,9 @@ pub struct Essentials {
     pub capacity_sat: u64,
     pub format: String,
     pub receiver_is_opener: bool,
-    /// The receiver's own key id, as the sender was told it (see `SideParameters`' basepoints for the keys themselves).
+    /// The sender's public keys and limits, so that the receiver finds the funding script and the sender's outputs.
     pub sender: SideParameters,
+    /// The receiver's own, as it told them at opening.
     pub receiver: SideParameters,
     /// The receiver's own latest sealed blob.
     pub sealed: Vec<u8>,
@@ -194,17 +192,10 @@ pub struct Shutdown {
     pub script: ScriptBuf,
 }
 
-/// The hub's terms for a cooperative close by ticket (DESIGN 8 and 10.11).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClosingTerms {
-    /// Taken from the wallet's balance, in satoshi.
-    pub fee_sat: u64,
-    /// If no close is in the chain at this height, the wallet publishes by itself.
-    pub publish_by_height: u32,
-}
-
 /// The wallet's signature over its funding input and its own output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
-    pub signature: Signature,
+    /// The terms the wallet froze the channel under.
+    pub terms: ClosingTerms,
+    pub signature: CompactSignature,
 }
