@@ -1,0 +1,40 @@
+//! Every limit of this crate, with its reason.
+
+use std::time::Duration;
+
+/// How long a freshly started bitcoind may take until it answers. It takes 0.3 s on an idle machine; the rest is room
+/// for a test run in which every core is taken.
+pub const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long a bitcoind asked to stop may take to write its state to the disk and exit.
+pub const STOP_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long one call may take. The slowest are mining hundreds of blocks and scanning a large set of coins.
+pub const CALL_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long `bitcoind -version` may take: it answers at once, but a wrapper script that waits for input never does.
+pub const VERSION_WITHIN: Duration = Duration::from_secs(30);
+
+/// How many ports are tried before starting is given up. Two tries in a row meet a port taken between choice and use
+/// about once in a hundred million.
+pub const PORT_TRIES: u32 = 20;
+
+/// How often a condition is looked at again while waiting for it.
+pub const POLL_EVERY: Duration = Duration::from_millis(10);
+
+/// Threads that answer calls. A pending `waitfornewblock` holds one for as long as it waits, and a test may run
+/// several hubs against one node; the default of 16 has been seen exhausted.
+pub const RPC_THREADS: u32 = 32;
+
+/// Calls that may queue for a thread before bitcoind refuses more; generous, since a refusal would be a false alarm.
+pub const RPC_QUEUE: u32 = 1024;
+
+/// The largest answer taken from bitcoind, in bytes: the hexadecimal text of a full block is 8 MB.
+pub const RPC_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Outputs in one fan-out transaction: 1,000 P2TR or P2WSH outputs take 43 kvB, well below the 100 kvB of a standard
+/// transaction and the 101 kvB of a cluster.
+pub const FAN_OUT_OUTPUTS: usize = 1_000;
+
+/// Lines of a log shown in an error; the whole log is named beside them.
+pub const LOG_TAIL_LINES: usize = 15;
