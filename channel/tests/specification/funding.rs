@@ -52,7 +52,7 @@ fn coinbase(case: &Json<'_>) -> Transaction {
     let block: Block = deserialize(&case.bytes("block_1")).unwrap();
     assert_eq!(block.header.prev_blockhash, genesis.block_hash());
     let coinbase: Transaction = deserialize(&case.bytes("block_1_coinbase_tx")).unwrap();
-    assert_eq!(block.txdata, [coinbase.clone()]);
+    assert_eq!(block.txdata.as_slice(), std::slice::from_ref(&coinbase));
     let wif = PrivateKey::from_wif(case.text("block_1_coinbase_privkey_wif")).unwrap();
     assert_eq!(wif.inner, case.secret("block_1_coinbase_privkey"));
     let address = Address::p2pkh(wif.public_key(SECP256K1), Network::Testnet);
