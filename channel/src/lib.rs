@@ -26,6 +26,7 @@ pub mod scripts;
 pub mod shachain;
 pub mod witness;
 
+mod kdf;
 pub mod seed_signer;
 pub mod signer;
 
@@ -37,6 +38,8 @@ pub mod forward;
 pub mod ids;
 pub mod message;
 pub mod policy;
+pub mod seal;
+pub mod stream;
 pub mod violation;
 
 pub mod channel;

@@ -49,7 +49,7 @@ pub const MAX_MINIMUM_DEPTH: u32 = 200;
 /// Blocks after which the accepter forgets an opening whose funding never confirmed (BOLT 2, "Funding timeout").
 pub const FUNDING_TIMEOUT_BLOCKS: u32 = 2_016;
 
-/// A side's sealed essentials: 134 bytes in this version, with room for the next.
+/// A side's sealed essentials: about 240 bytes in this version at most, with room for the next.
 pub const MAX_SEALED_BLOB_BYTES: usize = 256;
 
 /// A payload for a recipient: an ephemeral key, 41 bytes of content, the seal's tag.
