@@ -1,0 +1,202 @@
+//! What subscribers are told: the channels' reports as records of the journal's event log.
+//!
+//! Micropayments in a stream are many and alike, so one turn's are told as one event a stream.
+
+use channel::amount::Msat;
+use channel::effect::Report;
+use channel::failure::FailureReason;
+use channel::ids::{ChannelId, OwnerId, StreamId};
+use channel::keys::Point;
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+use crate::map::{FastMap, Seeded};
+
+/// The encoding's version: the first byte of every event.
+const VERSION: u8 = 1;
+
+/// One event, as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Milliseconds since 1970, by the host's clock at the turn.
+    pub time_ms: u64,
+    pub owner: OwnerId,
+    pub channel_id: ChannelId,
+    pub node: Point,
+    pub what: Happening,
+}
+
+/// What happened to the channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Happening {
+    Report(Report),
+    /// Ticks of one stream that came in through this channel and became irrevocable, in one turn.
+    StreamReceived {
+        stream: StreamId,
+        ticks: u64,
+        amount_msat: Msat,
+    },
+    /// Ticks of one stream that came in through this channel and were paid for good, in one turn. `fee_msat` is what this
+    /// side kept of them.
+    StreamSettled {
+        stream: StreamId,
+        ticks: u64,
+        amount_msat: Msat,
+        fee_msat: Msat,
+    },
+    /// Ticks of one stream that came in through this channel and failed for good, in one turn.
+    StreamFailed {
+        stream: StreamId,
+        reason: FailureReason,
+        ticks: u64,
+        amount_msat: Msat,
+    },
+    /// Forwards of this channel that failed for one reason in one turn, when there were too many to list.
+    ForwardsFailed {
+        reason: FailureReason,
+        count: u64,
+    },
+}
+
+/// The bytes are no event this program understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EventDecodeError {
+    #[error("the event has version {found}, this program reads version {expected}")]
+    Version { found: u8, expected: u8 },
+    #[error("the event is broken")]
+    Broken,
+}
+
+impl EventRecord {
+    /// A version byte, then postcard.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![VERSION]).expect("a vector takes any number of bytes")
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, EventDecodeError> {
+        let (version, rest) = bytes.split_first().ok_or(EventDecodeError::Broken)?;
+        if *version != VERSION {
+            return Err(EventDecodeError::Version { found: *version, expected: VERSION });
+        }
+        postcard::from_bytes(rest).map_err(|_| EventDecodeError::Broken)
+    }
+}
+
+/// The channel an event is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About {
+    pub owner: OwnerId,
+    pub channel_id: ChannelId,
+    pub node: Point,
+}
+
+/// Collects one turn's events.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    /// In the order in which they began.
+    collected: Vec<EventRecord>,
+    sums: FastMap<SumKey, usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum SumKey {
+    Received(OwnerId, StreamId),
+    Settled(OwnerId, StreamId),
+    StreamFailed(OwnerId, StreamId, FailureReason),
+    Failed(OwnerId, FailureReason),
+}
+
+impl Collector {
+    pub fn new(seed: u64) -> Self {
+        Collector { collected: Vec::new(), sums: FastMap::with_hasher(Seeded(seed)) }
+    }
+
+    pub fn add(&mut self, time_ms: u64, about: About, report: Report) {
+        let sum = match &report {
+            Report::HtlcReceived { stream: Some(stream), amount_msat, .. } => Some((
+                SumKey::Received(about.owner, *stream),
+                Happening::StreamReceived { stream: *stream, ticks: 1, amount_msat: *amount_msat },
+            )),
+            Report::ForwardSettled { stream: Some(stream), amount_msat, fee_msat, .. } => Some((
+                SumKey::Settled(about.owner, *stream),
+                Happening::StreamSettled {
+                    stream: *stream,
+                    ticks: 1,
+                    amount_msat: *amount_msat,
+                    fee_msat: *fee_msat,
+                },
+            )),
+            Report::ForwardFailed { stream: Some(stream), reason, amount_msat, .. } => Some((
+                SumKey::StreamFailed(about.owner, *stream, *reason),
+                Happening::StreamFailed {
+                    stream: *stream,
+                    reason: *reason,
+                    ticks: 1,
+                    amount_msat: *amount_msat,
+                },
+            )),
+            Report::ForwardFailed { reason, .. }
+                if self.collected.len() >= limits::MAX_SINGLE_EVENTS_A_TURN =>
+            {
+                Some((
+                    SumKey::Failed(about.owner, *reason),
+                    Happening::ForwardsFailed { reason: *reason, count: 1 },
+                ))
+            }
+            _ => None,
+        };
+        let Some((key, what)) = sum else {
+            self.push(time_ms, about, Happening::Report(report));
+            return;
+        };
+        match self.sums.get(&key) {
+            Some(at) => self.collected[*at].what.absorb(&what),
+            None => {
+                self.sums.insert(key, self.collected.len());
+                self.push(time_ms, about, what);
+            }
+        }
+    }
+
+    fn push(&mut self, time_ms: u64, about: About, what: Happening) {
+        let About { owner, channel_id, node } = about;
+        self.collected.push(EventRecord { time_ms, owner, channel_id, node, what });
+    }
+
+    /// Encodes and forgets what was collected.
+    pub fn drain_into(&mut self, events: &mut Vec<Vec<u8>>) {
+        events.extend(self.collected.drain(..).map(|event| event.encode()));
+        self.sums.clear();
+    }
+}
+
+impl Happening {
+    /// Adds another of the same key; sums that could overflow stay at their maximum, for they only inform.
+    fn absorb(&mut self, other: &Happening) {
+        match (self, other) {
+            (
+                Happening::StreamReceived { ticks, amount_msat, .. },
+                Happening::StreamReceived { ticks: more, amount_msat: amount, .. },
+            )
+            | (
+                Happening::StreamFailed { ticks, amount_msat, .. },
+                Happening::StreamFailed { ticks: more, amount_msat: amount, .. },
+            ) => {
+                *ticks = ticks.saturating_add(*more);
+                *amount_msat = amount_msat.saturating_add(*amount);
+            }
+            (
+                Happening::StreamSettled { ticks, amount_msat, fee_msat, .. },
+                Happening::StreamSettled { ticks: more, amount_msat: amount, fee_msat: fee, .. },
+            ) => {
+                *ticks = ticks.saturating_add(*more);
+                *amount_msat = amount_msat.saturating_add(*amount);
+                *fee_msat = fee_msat.saturating_add(*fee);
+            }
+            (Happening::ForwardsFailed { count, .. }, Happening::ForwardsFailed { count: more, .. }) => {
+                *count = count.saturating_add(*more);
+            }
+            (_, _) => debug_assert!(false, "a sum's key names its kind"),
+        }
+    }
+}
