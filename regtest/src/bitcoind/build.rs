@@ -64,8 +64,13 @@ pub enum BuildError {
         source: io::Error,
     },
     /// The machine lacks tools.
-    #[error("{0}")]
-    Lacking(Lacking),
+    #[error("{lacking} (log: {log})", log = log.display())]
+    Lacking {
+        /// Which ones.
+        lacking: Lacking,
+        /// What was found out about them.
+        log: PathBuf,
+    },
     /// A program cannot be started at all.
     #[error("cannot run {program}: {source}")]
     CannotRun {
@@ -111,11 +116,11 @@ pub(super) fn build_once(cache: &Path) -> Result<(PathBuf, Version), BuildError>
     }
     let started = Instant::now();
     let build = Build { log: folders.new_log()?, folders, lock };
+    build.ensure_tools()?;
     say(&format!(
         "building bitcoind from {SOURCE_CRATE} {SOURCE_VERSION}, once, about five minutes on two cores; log: {}",
         build.folders.log.display()
     ));
-    build.ensure_tools()?;
     let source = build.fetch_source()?;
     build.configure(&source)?;
     build.compile()?;
@@ -187,15 +192,15 @@ impl Build {
     }
 
     fn check_tools(&self) -> Result<(), BuildError> {
-        let Err(lacking) = needs::check(&self.folders.scratch) else { return Ok(()) };
-        let Some(commands) = needs::unattended_install(&lacking.needs) else {
-            return Err(BuildError::Lacking(lacking));
-        };
-        say(&format!("{lacking}; installing"));
+        let check = || needs::check(&self.folders.scratch, &self.log);
+        let error = |lacking| BuildError::Lacking { lacking, log: self.folders.log.clone() };
+        let Err(lacking) = check() else { return Ok(()) };
+        let Some(commands) = needs::unattended_install(&lacking.needs) else { return Err(error(lacking)) };
+        say(&format!("{}; installing it; log: {}", lacking.names(), self.folders.log.display()));
         for command in commands {
             self.run("installing what the build needs", command, |_| ())?;
         }
-        needs::check(&self.folders.scratch).map_err(BuildError::Lacking)
+        check().map_err(error)
     }
 
     /// Gives the root of Bitcoin Core's source tree.

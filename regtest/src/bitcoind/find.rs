@@ -13,6 +13,7 @@ use std::str::FromStr;
 use std::sync::mpsc;
 
 use super::build::{self, BuildError};
+use super::progress::say;
 use crate::limits::VERSION_WITHIN;
 use crate::process::Supervised;
 
@@ -130,13 +131,13 @@ pub enum Unfit {
     Fails {
         /// How it ended.
         status: ExitStatus,
-        /// What it said.
+        /// Its first line.
         output: String,
     },
     /// It is another program.
     #[error("`-version` says {output:?}; expected \"Bitcoin Core daemon version v{OLDEST}\" or newer")]
     OtherProgram {
-        /// What it said.
+        /// Its first line.
         output: String,
     },
     /// It is Bitcoin Core, but an old one.
@@ -191,7 +192,13 @@ impl Search {
     /// # Errors
     /// [`LocateError`].
     pub fn find_or_build(&self) -> Result<Found, LocateError> {
-        let rejected = match self.find() {
+        let found = self.find();
+        let (Ok(Found { rejected, .. }) | Err(rejected)) = &found;
+        for rejected in rejected.iter().filter(|rejected| rejected.origin == Origin::Variable) {
+            // Whoever set the variable expects another bitcoind than the one that is taken now.
+            say(&format!("passing over {rejected}"));
+        }
+        let rejected = match found {
             Ok(found) => return Ok(found),
             Err(rejected) => rejected,
         };
@@ -239,7 +246,7 @@ impl Search {
 pub(super) fn probe(program: &Path) -> Result<Version, Unfit> {
     let (status, output) = version_output(program)?;
     if !status.success() {
-        return Err(Unfit::Fails { status, output });
+        return Err(Unfit::Fails { status, output: first_line(&output) });
     }
     let version: Version =
         output.parse().map_err(|NotAVersion| Unfit::OtherProgram { output: first_line(&output) })?;

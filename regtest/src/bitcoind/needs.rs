@@ -4,6 +4,7 @@
 //! looked up by pkg-config: CMake, make, a C++ compiler and the headers of Boost are all.
 
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -98,8 +99,7 @@ pub struct Lacking {
 
 impl fmt::Display for Lacking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.needs.iter().map(|need| need.name()).collect();
-        write!(f, "{} not found", names.join(", "))?;
+        f.write_str(&self.names())?;
         match &self.command {
             Some(command) => write!(f, "; install with: {command}"),
             None => write!(f, "; install them, or set BITCOIND to a bitcoind of your own"),
@@ -108,6 +108,12 @@ impl fmt::Display for Lacking {
 }
 
 impl Lacking {
+    /// What is lacking, without the remedy.
+    pub(super) fn names(&self) -> String {
+        let names: Vec<_> = self.needs.iter().map(|need| need.name()).collect();
+        format!("{} not found", names.join(", "))
+    }
+
     fn new(needs: Vec<Need>) -> Lacking {
         let installer =
             Installer::ALL.into_iter().find(|installer| runs(installer.program(), &["--version"]));
@@ -132,11 +138,12 @@ pub(super) fn unattended_install(lacking: &[Need]) -> Option<Vec<Command>> {
     Some(vec![apt(&["update"]), install])
 }
 
-/// Looks for everything the build needs; `scratch` is a folder that may be written to and is left behind.
-pub(super) fn check(scratch: &Path) -> Result<(), Lacking> {
+/// Looks for everything the build needs. `scratch` is a folder that may be written to and is left behind; `log` gets
+/// CMake's words on what it does not find.
+pub(super) fn check(scratch: &Path, log: &File) -> Result<(), Lacking> {
     let mut lacking: Vec<Need> =
         Need::ALL.into_iter().filter(|need| *need != Need::Boost && !is_there(*need)).collect();
-    if !lacking.is_empty() || !boost_is_there(scratch) {
+    if !lacking.is_empty() || !boost_is_there(scratch, log) {
         lacking.push(Need::Boost);
     }
     if lacking.is_empty() { Ok(()) } else { Err(Lacking::new(lacking)) }
@@ -156,15 +163,17 @@ fn is_there(need: Need) -> bool {
 }
 
 /// Asks CMake in the same words as Core's own build.
-fn boost_is_there(scratch: &Path) -> bool {
+fn boost_is_there(scratch: &Path, log: &File) -> bool {
     const PROJECT: &str = "cmake_minimum_required(VERSION 3.22)\nproject(needs LANGUAGES CXX)\nfind_package(Boost 1.74.0 REQUIRED CONFIG)\n";
     let build = scratch.join("build");
     let written = std::fs::create_dir_all(scratch)
         .and_then(|()| std::fs::write(scratch.join("CMakeLists.txt"), PROJECT))
         .is_ok();
+    let (Ok(output), Ok(errors)) = (log.try_clone(), log.try_clone()) else { return false };
     let mut command = Command::new("cmake");
     command.arg("-S").arg(scratch).arg("-B").arg(build).args(generator());
-    written && succeeds(command)
+    let status = command.stdin(Stdio::null()).stdout(output).stderr(errors).status();
+    written && status.is_ok_and(|status| status.success())
 }
 
 /// CMake's generator: ninja only where there is no make, and what the user chose where they chose.
@@ -183,12 +192,7 @@ fn is_root() -> bool {
 
 fn runs(program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
-    command.args(args);
-    succeeds(command)
-}
-
-fn succeeds(mut command: Command) -> bool {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let status = command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
 
