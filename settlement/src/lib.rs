@@ -13,3 +13,4 @@
 pub mod follow;
 pub mod limits;
 pub mod rpc;
+pub mod watch;
