@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bitcoin::{FeeRate, Weight};
+
 /// RPC connections kept to bitcoind, used in rotation. One connection stalls about 50 ms between two requests
 /// that follow each other at once; four reach most of what sixteen do and leave bitcoind's threads to others.
 pub const RPC_CONNECTIONS: usize = 4;
@@ -53,3 +55,30 @@ pub const BLOCKS_AHEAD: usize = 8;
 /// How long a connection must rest before it is used again while another may still be opened (see
 /// [`RPC_CONNECTIONS`]).
 pub const RPC_STALL: Duration = Duration::from_millis(60);
+
+/// The heaviest transaction that nodes relay (Bitcoin Core's `MAX_STANDARD_TX_WEIGHT`).
+pub const STANDARD_WEIGHT: Weight = Weight::from_wu(400_000);
+
+/// Unconfirmed transactions of our own beyond which unconfirmed change is not spent: version 30 of bitcoind still
+/// refuses a chain of more than 25 (31 allows 64 in a cluster).
+pub const MAX_UNCONFIRMED_CHAIN: usize = 24;
+
+/// Checkpoints kept in a snapshot of the on-chain wallet, a week of blocks; older ones stay only where one of our
+/// transactions is anchored. The final depth is far below it.
+pub const ONCHAIN_CHECKPOINTS: u32 = 1_008;
+
+/// Lowest feerate offered by default: 1 sat/vB, rounded up in sat per 1000 weight units. Nodes accept 0.1 sat/vB from
+/// version 30 on, but such a transaction waits long.
+pub const FEERATE_FLOOR: FeeRate = FeeRate::from_sat_per_kwu(253);
+
+/// Highest feerate paid by default, 500 sat/vB: more than any past congestion, far below losing the funds to fees.
+pub const FEERATE_CEILING: FeeRate = FeeRate::from_sat_per_kwu(125_000);
+
+/// Feerate while bitcoind cannot estimate, 5 sat/vB.
+pub const FEERATE_FALLBACK: FeeRate = FeeRate::from_sat_per_kwu(1_250);
+
+/// Blocks within which funding and cooperative closes should confirm: nothing is at stake but patience.
+pub const FEE_TARGET_BLOCKS: u16 = 6;
+
+/// Seconds for which a fee estimate is used again; bitcoind's own changes with blocks only.
+pub const FEE_ESTIMATE_AGE: Duration = Duration::from_secs(30);

@@ -1,0 +1,134 @@
+//! Feerates from bitcoind's estimates, held between a floor and a ceiling.
+//!
+//! Invariant: what comes out lies within the bounds, whatever bitcoind says.
+
+use bitcoin::{Amount, FeeRate, Weight};
+use tokio::time::Instant;
+
+use crate::limits;
+use crate::rpc::{RpcClient, RpcError};
+
+/// The lowest and highest feerate to pay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeeBounds {
+    floor: FeeRate,
+    ceiling: FeeRate,
+}
+
+impl FeeBounds {
+    /// Bounds, if `floor` is not above `ceiling`.
+    pub fn new(floor: FeeRate, ceiling: FeeRate) -> Option<Self> {
+        (floor <= ceiling).then_some(Self { floor, ceiling })
+    }
+
+    /// The lowest feerate.
+    pub fn floor(&self) -> FeeRate {
+        self.floor
+    }
+
+    /// The highest feerate.
+    pub fn ceiling(&self) -> FeeRate {
+        self.ceiling
+    }
+
+    /// The feerate within the bounds that is nearest to `feerate`.
+    pub fn clamp(&self, feerate: FeeRate) -> FeeRate {
+        feerate.max(self.floor).min(self.ceiling)
+    }
+}
+
+impl Default for FeeBounds {
+    fn default() -> Self {
+        Self { floor: limits::FEERATE_FLOOR, ceiling: limits::FEERATE_CEILING }
+    }
+}
+
+/// The fee of `weight` at `feerate`, rounded up; the largest amount if it does not fit.
+pub fn fee_for(feerate: FeeRate, weight: Weight) -> Amount {
+    let product = u128::from(feerate.to_sat_per_kwu()) * u128::from(weight.to_wu());
+    u64::try_from(product.div_ceil(1_000)).map_or(Amount::MAX, Amount::from_sat)
+}
+
+/// Asks bitcoind for feerates.
+pub struct FeeEstimator {
+    bounds: FeeBounds,
+    fallback: FeeRate,
+    last: Option<(u16, Instant, FeeRate)>,
+}
+
+impl FeeEstimator {
+    /// An estimator that answers `fallback`, held within `bounds`, while bitcoind has no estimate.
+    pub fn new(bounds: FeeBounds, fallback: FeeRate) -> Self {
+        Self { bounds, fallback, last: None }
+    }
+
+    /// The bounds.
+    pub fn bounds(&self) -> FeeBounds {
+        self.bounds
+    }
+
+    /// A feerate likely to confirm within `target_blocks`, never below what the mempool accepts unless that is
+    /// above the ceiling. An answer is used again for a while ([`limits::FEE_ESTIMATE_AGE`]).
+    pub async fn estimate(&mut self, rpc: &RpcClient, target_blocks: u16) -> Result<FeeRate, RpcError> {
+        if let Some((target, at, feerate)) = self.last
+            && target == target_blocks
+            && at.elapsed() < limits::FEE_ESTIMATE_AGE
+        {
+            return Ok(feerate);
+        }
+        let estimate = rpc.estimate_smart_fee(target_blocks).await?;
+        let mempool = rpc.get_mempool_info().await?;
+        let minimum = crate::rpc::feerate_from_per_kvb(mempool.mempoolminfee);
+        let feerate = choose(self.bounds, self.fallback, estimate, minimum);
+        self.last = Some((target_blocks, Instant::now(), feerate));
+        Ok(feerate)
+    }
+}
+
+impl Default for FeeEstimator {
+    fn default() -> Self {
+        Self::new(FeeBounds::default(), limits::FEERATE_FALLBACK)
+    }
+}
+
+fn choose(bounds: FeeBounds, fallback: FeeRate, estimate: Option<FeeRate>, minimum: FeeRate) -> FeeRate {
+    bounds.clamp(estimate.unwrap_or(fallback).max(minimum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(sat_per_kwu: u64) -> FeeRate {
+        FeeRate::from_sat_per_kwu(sat_per_kwu)
+    }
+
+    #[test]
+    fn a_feerate_stays_within_its_bounds() {
+        let bounds = FeeBounds::new(rate(250), rate(1_000)).unwrap();
+        let table = [
+            // estimate, mempool minimum, expected
+            (Some(500), 25, 500),
+            (None, 25, 400),
+            (Some(10), 25, 250),
+            (Some(500), 700, 700),
+            (Some(5_000), 25, 1_000),
+            (Some(500), 9_000, 1_000),
+        ];
+        for (estimate, minimum, expected) in table {
+            assert_eq!(
+                choose(bounds, rate(400), estimate.map(rate), rate(minimum)),
+                rate(expected),
+                "{estimate:?} {minimum}"
+            );
+        }
+        assert_eq!(FeeBounds::new(rate(2), rate(1)), None);
+    }
+
+    #[test]
+    fn a_fee_is_rounded_up_and_never_overflows() {
+        assert_eq!(fee_for(rate(253), Weight::from_wu(1)), Amount::from_sat(1));
+        assert_eq!(fee_for(rate(1_000), Weight::from_wu(500)), Amount::from_sat(500));
+        assert_eq!(fee_for(FeeRate::MAX, Weight::MAX), Amount::MAX);
+    }
+}
