@@ -10,10 +10,14 @@
 //! It never decides for a channel: what it finds in blocks becomes inputs of the channels. It knows `channel`'s types
 //! and the chain, no gRPC, no tables of the hub, no disk: what must last is handed to the caller as bytes.
 
+pub mod batch;
+pub mod broadcast;
 pub mod fees;
+pub mod flaw;
 pub mod follow;
 pub mod limits;
 pub mod onchain;
+pub mod pool;
 pub mod rpc;
 pub mod verify;
 pub mod watch;

@@ -82,3 +82,22 @@ pub const FEE_TARGET_BLOCKS: u16 = 6;
 
 /// Seconds for which a fee estimate is used again; bitcoind's own changes with blocks only.
 pub const FEE_ESTIMATE_AGE: Duration = Duration::from_secs(30);
+
+/// Separate unconfirmed transactions that one transaction may replace; nodes refuse more at any fee.
+pub const MAX_REPLACEMENTS: usize = 100;
+
+/// Coins that the hub adds to one batch at most. One suffices in practice; more means that the hub's coins are dust.
+pub const MAX_BATCH_COINS: usize = 8;
+
+/// A standard DER signature with its sighash type is at most this long (low S, R not ground).
+pub const MAX_SIGNATURE_BYTES: usize = 72;
+
+/// Ticket signatures that may wait for verification, about 12 seconds of work for two cores. A drain hands over what
+/// fits and comes back with the rest.
+pub const VERIFY_QUEUE: usize = 500_000;
+
+/// Tickets checked in one go before another core may take some: about a millisecond, so that splitting costs nothing.
+pub const VERIFY_CHUNK: usize = 16;
+
+/// Unconfirmed transactions of ours that are resubmitted: the most that one process settles between two blocks.
+pub const MAX_PENDING: usize = 16_384;

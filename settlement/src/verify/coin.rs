@@ -3,10 +3,11 @@
 //! Shared by everything that may hold such an input: funding transactions, and batches to which the hub adds a coin.
 
 use bitcoin::hashes::Hash;
-use bitcoin::secp256k1::{Message, Secp256k1, VerifyOnly, XOnlyPublicKey};
+use bitcoin::secp256k1::{Message, XOnlyPublicKey};
 use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::{EcdsaSighashType, PublicKey, TapSighashType, Transaction, TxOut, Witness};
 use bitcoin::{ecdsa, taproot};
+use secp256k1::SECP256K1;
 
 /// What is wrong with the witness of a coin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +39,6 @@ pub enum CoinFlaw {
 
 /// Checks the witness of input `index`, which spends `prevouts[index]`. The signature must cover all inputs and outputs.
 pub(crate) fn check_coin<T: std::borrow::Borrow<Transaction>>(
-    secp: &Secp256k1<VerifyOnly>,
     cache: &mut SighashCache<T>,
     index: usize,
     prevouts: &[TxOut],
@@ -46,16 +46,15 @@ pub(crate) fn check_coin<T: std::borrow::Borrow<Transaction>>(
 ) -> Result<(), CoinFlaw> {
     let script = &prevouts[index].script_pubkey;
     if script.is_p2wpkh() {
-        return check_p2wpkh(secp, cache, index, &prevouts[index], witness);
+        return check_p2wpkh(cache, index, &prevouts[index], witness);
     }
     if script.is_p2tr() {
-        return check_p2tr(secp, cache, index, prevouts, witness);
+        return check_p2tr(cache, index, prevouts, witness);
     }
     Err(CoinFlaw::Script)
 }
 
 fn check_p2wpkh<T: std::borrow::Borrow<Transaction>>(
-    secp: &Secp256k1<VerifyOnly>,
     cache: &mut SighashCache<T>,
     index: usize,
     coin: &TxOut,
@@ -77,12 +76,12 @@ fn check_p2wpkh<T: std::borrow::Borrow<Transaction>>(
     let sighash = cache
         .p2wpkh_signature_hash(index, &coin.script_pubkey, coin.value, EcdsaSighashType::All)
         .map_err(|_| CoinFlaw::Script)?;
-    secp.verify_ecdsa(&Message::from_digest(sighash.to_byte_array()), &signature.signature, &key.inner)
+    SECP256K1
+        .verify_ecdsa(&Message::from_digest(sighash.to_byte_array()), &signature.signature, &key.inner)
         .map_err(|_| CoinFlaw::Signature)
 }
 
 fn check_p2tr<T: std::borrow::Borrow<Transaction>>(
-    secp: &Secp256k1<VerifyOnly>,
     cache: &mut SighashCache<T>,
     index: usize,
     prevouts: &[TxOut],
@@ -101,6 +100,7 @@ fn check_p2tr<T: std::borrow::Borrow<Transaction>>(
     let sighash = cache
         .taproot_key_spend_signature_hash(index, &Prevouts::All(prevouts), signature.sighash_type)
         .map_err(|_| CoinFlaw::Script)?;
-    secp.verify_schnorr(&signature.signature, &Message::from_digest(sighash.to_byte_array()), &key)
+    SECP256K1
+        .verify_schnorr(&signature.signature, &Message::from_digest(sighash.to_byte_array()), &key)
         .map_err(|_| CoinFlaw::Signature)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use bitcoin::secp256k1::Secp256k1;
 use bitcoin::sighash::SighashCache;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid, Weight};
@@ -137,10 +136,9 @@ impl FundingTransaction {
         check_outputs(&transaction, rules)?;
         let fee = check_fee(&transaction, rules)?;
         let prevouts: Vec<TxOut> = rules.spent.iter().map(|(_, output)| output.clone()).collect();
-        let secp = Secp256k1::verification_only();
         let mut cache = SighashCache::new(&transaction);
         for (index, input) in transaction.input.iter().enumerate() {
-            check_coin(&secp, &mut cache, index, &prevouts, &input.witness)
+            check_coin(&mut cache, index, &prevouts, &input.witness)
                 .map_err(|flaw| FundingFlaw::Coin { index, flaw })?;
         }
         let txid = transaction.compute_txid();

@@ -1,0 +1,299 @@
+//! Publishing, as often as needed.
+//!
+//! Only what the verifier made is taken ([`Publishable`] cannot be implemented elsewhere). Publishing is idempotent: a
+//! transaction that the mempool or the chain holds already is a success. Each block, [`Broadcaster::resubmit`] sends
+//! again what is not in the chain, since nodes forget: they restart, evict, and drop what a reorganisation unmade.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bitcoin::{OutPoint, Transaction, Txid};
+
+use crate::limits;
+use crate::rpc::{
+    MempoolCounts, RPC_VERIFY_ALREADY_IN_UTXO_SET, RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED, RpcClient, RpcError,
+};
+use crate::verify::{FundingTransaction, Verified};
+
+#[cfg(test)]
+mod tests;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Verified {}
+    impl Sealed for super::FundingTransaction {}
+}
+
+/// A transaction that may be published: [`Verified`] and [`FundingTransaction`].
+pub trait Publishable: sealed::Sealed {
+    /// The transaction.
+    fn transaction(&self) -> &Transaction;
+    /// Its id.
+    fn txid(&self) -> Txid;
+}
+
+impl Publishable for Verified {
+    fn transaction(&self) -> &Transaction {
+        Verified::transaction(self)
+    }
+    fn txid(&self) -> Txid {
+        Verified::txid(self)
+    }
+}
+
+impl Publishable for FundingTransaction {
+    fn transaction(&self) -> &Transaction {
+        FundingTransaction::transaction(self)
+    }
+    fn txid(&self) -> Txid {
+        FundingTransaction::txid(self)
+    }
+}
+
+/// Where a published transaction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// In the mempool, now or before.
+    InMempool,
+    /// In a block.
+    InChain,
+}
+
+/// Why bitcoind did not take a transaction. It stays on the list of what is resubmitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// It pays too little: for the mempool as it is, or to replace what conflicts with it.
+    #[error("the fee is too low: {reason}")]
+    FeeTooLow {
+        /// bitcoind's words.
+        reason: String,
+    },
+    /// Another transaction spends an input, and may not be replaced.
+    #[error("it conflicts with another transaction: {reason}")]
+    Conflict {
+        /// bitcoind's words.
+        reason: String,
+    },
+    /// It would replace too many, or the cluster of unconfirmed transactions would become too large. A block helps.
+    #[error("a mempool limit is in the way: {reason}")]
+    MempoolLimit {
+        /// bitcoind's words.
+        reason: String,
+    },
+    /// An input is spent in the chain by another transaction, or its transaction is unknown.
+    #[error("an input is missing or spent")]
+    MissingInputs,
+    /// Its lock time or an input's relative lock is not reached.
+    #[error("it is not final yet: {reason}")]
+    NotFinal {
+        /// bitcoind's words.
+        reason: String,
+    },
+    /// Any other rule. After the verifier this is an error of ours, or an unusual node policy.
+    #[error("bitcoind refuses it: {reason}")]
+    Rejected {
+        /// bitcoind's words.
+        reason: String,
+    },
+    /// Too many transactions wait for a block.
+    #[error("{waiting} transactions wait for a block already")]
+    TooManyPending {
+        /// How many.
+        waiting: usize,
+    },
+    /// bitcoind could not be asked. The transaction may have reached it.
+    #[error(transparent)]
+    Node(#[from] RpcError),
+}
+
+/// What publishing needs of a node; tests have one in memory.
+pub trait Node: Send + Sync {
+    /// Sends each; results in order.
+    fn send(
+        &self,
+        transactions: &[&Transaction],
+    ) -> impl Future<Output = Result<Vec<Result<Txid, RpcError>>, RpcError>> + Send;
+
+    /// Where the transaction is, as far as the node knows without an index.
+    fn locate(
+        &self,
+        transaction: &Transaction,
+        txid: Txid,
+    ) -> impl Future<Output = Result<Option<Published>, RpcError>> + Send;
+}
+
+impl Node for RpcClient {
+    async fn send(&self, transactions: &[&Transaction]) -> Result<Vec<Result<Txid, RpcError>>, RpcError> {
+        self.send_raw_transactions(transactions).await
+    }
+
+    async fn locate(&self, transaction: &Transaction, txid: Txid) -> Result<Option<Published>, RpcError> {
+        if self.get_mempool_entry(txid).await?.is_some() {
+            return Ok(Some(Published::InMempool));
+        }
+        // Without a transaction index the chain can be asked for unspent outputs only; an output that is in the chain
+        // proves its transaction.
+        for vout in (0u32..).take(transaction.output.len()) {
+            if self.get_tx_out(OutPoint { txid, vout }, MempoolCounts::No).await?.is_some() {
+                return Ok(Some(Published::InChain));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Publishes, and resubmits until told that a transaction is in the chain.
+pub struct Broadcaster<N> {
+    node: N,
+    pending: Mutex<BTreeMap<Txid, Pending>>,
+}
+
+#[derive(Clone)]
+struct Pending {
+    transaction: Arc<Transaction>,
+    confirmed: bool,
+}
+
+impl<N: Node> Broadcaster<N> {
+    /// Publishes through `node`.
+    pub fn new(node: N) -> Self {
+        Self { node, pending: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Publishes `what` and keeps it for resubmission, also if this attempt fails, until [`Broadcaster::forget`].
+    pub async fn publish(&self, what: &impl Publishable) -> Result<Published, PublishError> {
+        let (txid, transaction) = (what.txid(), Arc::new(what.transaction().clone()));
+        {
+            let mut pending = self.lock();
+            let waiting = pending.len();
+            if waiting >= limits::MAX_PENDING && !pending.contains_key(&txid) {
+                return Err(PublishError::TooManyPending { waiting });
+            }
+            pending
+                .entry(txid)
+                .or_insert_with(|| Pending { transaction: Arc::clone(&transaction), confirmed: false });
+        }
+        let sent = self.node.send(&[&transaction]).await?;
+        let result = sent
+            .into_iter()
+            .next()
+            .unwrap_or(Err(RpcError::Malformed { method: "sendrawtransaction", reason: "no reply".into() }));
+        self.judge(&transaction, txid, result).await
+    }
+
+    /// Sends again everything that is not in the chain. Results are in the order of the ids.
+    pub async fn resubmit(&self) -> Result<Vec<(Txid, Result<Published, PublishError>)>, RpcError> {
+        let waiting: Vec<(Txid, Arc<Transaction>)> = self
+            .lock()
+            .iter()
+            .filter(|(_, pending)| !pending.confirmed)
+            .map(|(txid, pending)| (*txid, Arc::clone(&pending.transaction)))
+            .collect();
+        let mut results = Vec::with_capacity(waiting.len());
+        for chunk in waiting.chunks(limits::RPC_MAX_BATCH) {
+            let transactions: Vec<&Transaction> =
+                chunk.iter().map(|(_, transaction)| transaction.as_ref()).collect();
+            let sent = self.node.send(&transactions).await?;
+            for ((txid, transaction), result) in chunk.iter().zip(sent) {
+                results.push((*txid, self.judge(transaction, *txid, result).await));
+            }
+        }
+        Ok(results)
+    }
+
+    /// The transaction is in a block: not resubmitted unless the block is undone.
+    pub fn confirmed(&self, txid: Txid) {
+        self.set_confirmed(txid, true);
+    }
+
+    /// The block was disconnected.
+    pub fn undone(&self, txid: Txid) {
+        self.set_confirmed(txid, false);
+    }
+
+    /// The transaction is final, replaced for good or given up.
+    pub fn forget(&self, txid: Txid) {
+        self.lock().remove(&txid);
+    }
+
+    /// The ids of everything kept.
+    pub fn pending(&self) -> Vec<Txid> {
+        self.lock().keys().copied().collect()
+    }
+
+    fn set_confirmed(&self, txid: Txid, confirmed: bool) {
+        if let Some(pending) = self.lock().get_mut(&txid) {
+            pending.confirmed = confirmed;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Txid, Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads bitcoind's answer. Some refusals mean that it has the transaction.
+    async fn judge(
+        &self,
+        transaction: &Transaction,
+        txid: Txid,
+        result: Result<Txid, RpcError>,
+    ) -> Result<Published, PublishError> {
+        match result {
+            Ok(_) => Ok(Published::InMempool),
+            Err(RpcError::Rpc { code: RPC_VERIFY_ALREADY_IN_UTXO_SET, .. }) => Ok(Published::InChain),
+            Err(RpcError::Rpc { code: RPC_VERIFY_REJECTED, message, .. }) => match refusal(message) {
+                Refusal::Known => Ok(Published::InMempool),
+                Refusal::Error(error) => Err(error),
+            },
+            Err(RpcError::Rpc { code: RPC_VERIFY_ERROR, message, .. }) if is_missing_inputs(&message) => {
+                // Its inputs are gone. If it is what spent them, all is well.
+                match self.node.locate(transaction, txid).await? {
+                    Some(published) => Ok(published),
+                    None if self.lock().get(&txid).is_some_and(|pending| pending.confirmed) => {
+                        Ok(Published::InChain)
+                    }
+                    None => Err(PublishError::MissingInputs),
+                }
+            }
+            Err(RpcError::Rpc { code: RPC_VERIFY_ERROR, message, .. }) => {
+                Err(PublishError::Rejected { reason: message })
+            }
+            Err(error) => Err(PublishError::Node(error)),
+        }
+    }
+}
+
+enum Refusal {
+    Known,
+    Error(PublishError),
+}
+
+fn is_missing_inputs(message: &str) -> bool {
+    message.contains("missingorspent") || message.contains("missing-inputs")
+}
+
+/// bitcoind's reasons are words of its own, not codes; a reason that is not known here is shown as it is.
+fn refusal(reason: String) -> Refusal {
+    let contains = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if contains(&["already-in-mempool", "already-known", "same-nonwitness-data-in-mempool"]) {
+        return Refusal::Known;
+    }
+    Refusal::Error(
+        if contains(&["too many potential replacements", "too-large-cluster", "too-long-mempool-chain"]) {
+            PublishError::MempoolLimit { reason }
+        } else if contains(&[
+            "min relay fee not met",
+            "mempool min fee not met",
+            "insufficient fee",
+            "mempool full",
+        ]) {
+            PublishError::FeeTooLow { reason }
+        } else if contains(&["txn-mempool-conflict", "bad-txns-spends-conflicting-tx"]) {
+            PublishError::Conflict { reason }
+        } else if contains(&["non-final", "non-BIP68-final"]) {
+            PublishError::NotFinal { reason }
+        } else {
+            PublishError::Rejected { reason }
+        },
+    )
+}
