@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::Msat;
 use crate::keys::{CompactSignature, InvalidPoint, InvalidSignature, Point};
-use crate::limits::{MAX_PAYOUT_SCRIPT_LENGTH, MIN_DUST_LIMIT};
+use crate::limits::{MAX_DUST_LIMIT, MAX_PAYOUT_SCRIPT_LENGTH, MIN_DUST_LIMIT};
 use crate::parameters::{ChannelContext, Side};
 use crate::scripts;
 use crate::witness::{self, OwnedSignature};
@@ -62,8 +62,8 @@ pub struct TicketSpec {
 pub enum TicketFlaw {
     #[error("the balance of {balance} exceeds the funding of {funding}")]
     BalanceExceedsFunding { balance: Msat, funding: Amount },
-    #[error("the dust limit of {dust_limit} is below {MIN_DUST_LIMIT}")]
-    DustLimitTooLow { dust_limit: Amount },
+    #[error("the dust limit of {dust_limit} is not between {MIN_DUST_LIMIT} and {MAX_DUST_LIMIT}")]
+    DustLimitOutOfRange { dust_limit: Amount },
     #[error("the payout's script is no standard witness program")]
     NonStandardScript,
     #[error("{0}")]
@@ -101,8 +101,8 @@ impl TicketSpec {
                 funding: self.funding_amount,
             });
         }
-        if self.dust_limit < MIN_DUST_LIMIT {
-            return Err(TicketFlaw::DustLimitTooLow { dust_limit: self.dust_limit });
+        if !(MIN_DUST_LIMIT..=MAX_DUST_LIMIT).contains(&self.dust_limit) {
+            return Err(TicketFlaw::DustLimitOutOfRange { dust_limit: self.dust_limit });
         }
         let fits = self.wallet_script.len() <= MAX_PAYOUT_SCRIPT_LENGTH;
         if !fits || !scripts::is_standard_payout(&self.wallet_script) {

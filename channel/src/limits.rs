@@ -6,6 +6,9 @@ use bitcoin::{Amount, Weight};
 /// at Bitcoin's standard relay settings (BOLT 3, "Dust Limits"), and a payout may go to any witness program.
 pub const MIN_DUST_LIMIT: Amount = Amount::from_sat(354);
 
+/// The greatest allowed `dust_limit`: whoever has less than it at a close is paid nothing, so it must stay a small sum.
+pub const MAX_DUST_LIMIT: Amount = Amount::from_sat(10_000);
+
 /// The shared anchor never holds more: from here on a pay-to-anchor output is no longer dust, so more would only be
 /// money left on the table (BOLT 3, zero-fee commitments).
 pub const MAX_SHARED_ANCHOR: Amount = Amount::from_sat(240);

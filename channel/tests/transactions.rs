@@ -1,0 +1,13 @@
+//! Two parties with signers of their own build, sign and spend each other's transactions; Bitcoin's own script
+//! interpreter is the judge.
+
+// All of this is a test, its helpers too: a value that is not there fails it.
+#![allow(clippy::unwrap_used)]
+
+mod transactions {
+    pub mod builder;
+    pub mod pair;
+    pub mod secrets;
+    pub mod spends;
+    pub mod tickets;
+}
