@@ -6,9 +6,8 @@
 //! Pure: nonces and the exporter are handed in. Order: [`ClientHandshake::start`], [`HubHandshake::answer`],
 //! [`ClientHandshake::prove`], [`HubHandshake::verify`].
 
-use bitcoin::hashes::{Hash, HashEngine, sha256};
-use channel::keys::{CompactSignature, Point};
-use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
+use channel::keys::Point;
+use channel::signer::{Signer, verify_tagged};
 
 use crate::fields::{bytes, fixed, node_key, signature, signature_out};
 use crate::hub::v1 as pb;
@@ -54,9 +53,19 @@ impl HandshakeError {
 
 /// Who signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signer {
+pub enum Role {
     Hub,
     Wallet,
+}
+
+impl Role {
+    /// The tag of the hash that is signed (BIP 340's tagged hash).
+    fn tag(self) -> &'static str {
+        match self {
+            Role::Hub => "payment-hub/handshake/hub/1",
+            Role::Wallet => "payment-hub/handshake/wallet/1",
+        }
+    }
 }
 
 /// What both sides know of one connection when they sign.
@@ -71,42 +80,31 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// The tagged hash (as in BIP 340) that `who` signs.
-    pub fn hash(&self, who: Signer) -> Message {
-        let tag = sha256::Hash::hash(match who {
-            Signer::Hub => b"payment-hub/handshake/hub",
-            Signer::Wallet => b"payment-hub/handshake/wlt",
-        });
-        let mut engine = sha256::Hash::engine();
-        engine.input(tag.as_byte_array());
-        engine.input(tag.as_byte_array());
-        engine.input(&self.version.to_be_bytes());
-        engine.input(self.hub_key.as_bytes());
-        engine.input(self.wallet_key.as_bytes());
-        engine.input(&self.hub_nonce);
-        engine.input(&self.wallet_nonce);
-        engine.input(&self.exporter);
-        Message::from_digest(sha256::Hash::from_engine(engine).to_byte_array())
+    /// What is signed, behind the role's tag.
+    fn to_bytes(&self) -> [u8; 166] {
+        let mut bytes = [0; 166];
+        bytes[..4].copy_from_slice(&self.version.to_be_bytes());
+        bytes[4..37].copy_from_slice(self.hub_key.as_bytes());
+        bytes[37..70].copy_from_slice(self.wallet_key.as_bytes());
+        bytes[70..102].copy_from_slice(&self.hub_nonce);
+        bytes[102..134].copy_from_slice(&self.wallet_nonce);
+        bytes[134..].copy_from_slice(&self.exporter);
+        bytes
     }
 
-    fn sign(&self, who: Signer, secret: &SecretKey) -> ::bytes::Bytes {
-        signature_out(&CompactSignature::from(SECP256K1.sign_ecdsa(&self.hash(who), secret)))
+    fn sign(&self, who: Role, signer: &dyn Signer) -> ::bytes::Bytes {
+        signature_out(&signer.sign_tagged(who.tag(), &self.to_bytes()))
     }
 
-    fn verify(&self, who: Signer, wire: &[u8]) -> Result<(), HandshakeError> {
+    fn verify(&self, who: Role, wire: &[u8]) -> Result<(), HandshakeError> {
         let (key, name) = match who {
-            Signer::Hub => (&self.hub_key, "hub"),
-            Signer::Wallet => (&self.wallet_key, "wallet"),
+            Role::Hub => (&self.hub_key, "hub"),
+            Role::Wallet => (&self.wallet_key, "wallet"),
         };
-        let wrong = HandshakeError::WrongSignature { who: name };
-        let key = key.parse().map_err(|_| wrong.clone())?;
         let signature = signature("signature", wire)?;
-        signature.verify(&self.hash(who), &key).map(drop).map_err(|_| wrong)
+        verify_tagged(key, who.tag(), &self.to_bytes(), &signature)
+            .map_err(|_| HandshakeError::WrongSignature { who: name })
     }
-}
-
-fn public(secret: &SecretKey) -> Point {
-    Point::from(PublicKey::from_secret_key(SECP256K1, secret))
 }
 
 fn check_version(got: u32) -> Result<(), HandshakeError> {
@@ -117,7 +115,6 @@ fn check_version(got: u32) -> Result<(), HandshakeError> {
 /// The wallet's side.
 #[derive(Clone, Debug)]
 pub struct ClientHandshake {
-    secret: SecretKey,
     hub_key: Point,
     nonce: [u8; 32],
     exporter: [u8; EXPORTER_BYTES],
@@ -126,21 +123,21 @@ pub struct ClientHandshake {
 impl ClientHandshake {
     /// The first message. `nonce` must be random and new.
     pub fn start(
-        secret: SecretKey,
+        signer: &dyn Signer,
         hub_key: Point,
         nonce: [u8; 32],
         exporter: [u8; EXPORTER_BYTES],
     ) -> (Self, pb::ClientHello) {
         let hello = pb::ClientHello {
             version: PROTOCOL_VERSION,
-            node_key: bytes(public(&secret).as_bytes()),
+            node_key: bytes(signer.node_id().as_bytes()),
             nonce: bytes(&nonce),
         };
-        (Self { secret, hub_key, nonce, exporter }, hello)
+        (Self { hub_key, nonce, exporter }, hello)
     }
 
     /// Checks the hub's answer and makes the proof.
-    pub fn prove(self, hello: &pb::HubHello) -> Result<pb::ClientProof, HandshakeError> {
+    pub fn prove(self, signer: &dyn Signer, hello: &pb::HubHello) -> Result<pb::ClientProof, HandshakeError> {
         check_version(hello.version)?;
         let got = node_key("node_key", &hello.node_key)?;
         if got != self.hub_key {
@@ -149,13 +146,13 @@ impl ClientHandshake {
         let transcript = Transcript {
             version: hello.version,
             hub_key: got,
-            wallet_key: public(&self.secret),
+            wallet_key: signer.node_id(),
             hub_nonce: fixed("nonce", &hello.nonce)?,
             wallet_nonce: self.nonce,
             exporter: self.exporter,
         };
-        transcript.verify(Signer::Hub, &hello.signature)?;
-        Ok(pb::ClientProof { signature: transcript.sign(Signer::Wallet, &self.secret) })
+        transcript.verify(Role::Hub, &hello.signature)?;
+        Ok(pb::ClientProof { signature: transcript.sign(Role::Wallet, signer) })
     }
 }
 
@@ -169,14 +166,14 @@ impl HubHandshake {
     /// Checks the wallet's hello and answers it. `nonce` must be random and new.
     pub fn answer(
         hello: &pb::ClientHello,
-        secret: &SecretKey,
+        signer: &dyn Signer,
         nonce: [u8; 32],
         exporter: [u8; EXPORTER_BYTES],
     ) -> Result<(Self, pb::HubHello), HandshakeError> {
         check_version(hello.version)?;
         let transcript = Transcript {
             version: hello.version,
-            hub_key: public(secret),
+            hub_key: signer.node_id(),
             wallet_key: node_key("node_key", &hello.node_key)?,
             hub_nonce: nonce,
             wallet_nonce: fixed("nonce", &hello.nonce)?,
@@ -189,14 +186,14 @@ impl HubHandshake {
             version: transcript.version,
             node_key: bytes(transcript.hub_key.as_bytes()),
             nonce: bytes(&nonce),
-            signature: transcript.sign(Signer::Hub, secret),
+            signature: transcript.sign(Role::Hub, signer),
         };
         Ok((Self { transcript }, answer))
     }
 
     /// Checks the wallet's proof; the wallet's node key is proven then.
     pub fn verify(self, proof: &pb::ClientProof) -> Result<Point, HandshakeError> {
-        self.transcript.verify(Signer::Wallet, &proof.signature)?;
+        self.transcript.verify(Role::Wallet, &proof.signature)?;
         Ok(self.transcript.wallet_key)
     }
 }

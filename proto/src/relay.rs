@@ -48,13 +48,11 @@ pub struct StreamTerms {
     pub authenticator: [u8; 32],
 }
 
-/// The payee's word on what it got.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The payee's word on what it got; `channel::stream::Receipt` verifies it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    pub ticks: u64,
     pub highest_tick: u64,
     pub total_msat: Msat,
-    /// By the payee's node key, over [`receipt_bytes`].
     pub signature: CompactSignature,
 }
 
@@ -75,21 +73,9 @@ impl StreamTerms {
     }
 }
 
-/// What a receipt's signature covers; hash it once with SHA-256 and sign.
-pub fn receipt_bytes(stream: StreamId, ticks: u64, highest_tick: u64, total_msat: Msat) -> Vec<u8> {
-    let mut all = Vec::with_capacity(80);
-    all.extend_from_slice(b"payment-hub/stream-receipt/1");
-    all.extend_from_slice(&stream.0);
-    all.extend_from_slice(&ticks.to_be_bytes());
-    all.extend_from_slice(&highest_tick.to_be_bytes());
-    all.extend_from_slice(&total_msat.to_u64().to_be_bytes());
-    all
-}
-
 /// To the wire.
 pub fn receipt_out(receipt: &Receipt) -> pb::StreamReceipt {
     pb::StreamReceipt {
-        ticks: receipt.ticks,
         highest_tick: receipt.highest_tick,
         total_msat: receipt.total_msat.to_u64(),
         signature: signature_out(&receipt.signature),
@@ -99,7 +85,6 @@ pub fn receipt_out(receipt: &Receipt) -> pb::StreamReceipt {
 /// From the wire.
 pub fn receipt_in(receipt: &pb::StreamReceipt) -> Result<Receipt, WireError> {
     Ok(Receipt {
-        ticks: receipt.ticks,
         highest_tick: receipt.highest_tick,
         total_msat: msat("total_msat", receipt.total_msat, 0)?,
         signature: signature("signature", &receipt.signature)?,

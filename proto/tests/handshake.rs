@@ -1,22 +1,23 @@
 //! The handshake proves both keys for one TLS session, and nothing else passes.
 
 use channel::keys::Point;
+use channel::seed_signer::SeedSigner;
+use channel::signer::Signer;
 use proto::handshake::{ClientHandshake, HandshakeError, HubHandshake};
 use proto::hub::v1 as pb;
-use secp256k1::{PublicKey, SECP256K1, SecretKey};
 
 const SESSION: [u8; 32] = [9; 32];
 
-fn secret(byte: u8) -> SecretKey {
-    SecretKey::from_slice(&[byte; 32]).expect("within the group's order")
+fn secret(byte: u8) -> SeedSigner {
+    SeedSigner::new(&[byte; 64])
 }
 
 fn key(byte: u8) -> Point {
-    Point::from(PublicKey::from_secret_key(SECP256K1, &secret(byte)))
+    secret(byte).node_id()
 }
 
 fn hello() -> (ClientHandshake, pb::ClientHello) {
-    ClientHandshake::start(secret(1), key(2), [3; 32], SESSION)
+    ClientHandshake::start(&secret(1), key(2), [3; 32], SESSION)
 }
 
 fn answer(hello: &pb::ClientHello) -> (HubHandshake, pb::HubHello) {
@@ -27,7 +28,7 @@ fn answer(hello: &pb::ClientHello) -> (HubHandshake, pb::HubHello) {
 fn both_sides_prove_their_keys() {
     let (client, hello) = hello();
     let (hub, answer) = answer(&hello);
-    let proof = client.prove(&answer).expect("the hub is the right one");
+    let proof = client.prove(&secret(1), &answer).expect("the hub is the right one");
     assert_eq!(hub.verify(&proof), Ok(key(1)));
 }
 
@@ -35,21 +36,24 @@ fn both_sides_prove_their_keys() {
 fn another_hub_is_refused() {
     let (client, hello) = hello();
     let (_, answer) = HubHandshake::answer(&hello, &secret(7), [4; 32], SESSION).expect("a good hello");
-    assert_eq!(client.prove(&answer), Err(HandshakeError::WrongHub { got: key(7), expected: key(2) }));
+    assert_eq!(
+        client.prove(&secret(1), &answer),
+        Err(HandshakeError::WrongHub { got: key(7), expected: key(2) })
+    );
 }
 
 #[test]
 fn a_man_in_the_middle_has_another_tls_session_and_is_refused() {
-    let (client, hello) = ClientHandshake::start(secret(1), key(2), [3; 32], [8; 32]);
+    let (client, hello) = ClientHandshake::start(&secret(1), key(2), [3; 32], [8; 32]);
     let (_, answer) = answer(&hello);
-    assert_eq!(client.prove(&answer), Err(HandshakeError::WrongSignature { who: "hub" }));
+    assert_eq!(client.prove(&secret(1), &answer), Err(HandshakeError::WrongSignature { who: "hub" }));
 }
 
 #[test]
 fn a_proof_of_another_connection_is_refused() {
     let (client, first) = hello();
     let (_, first_answer) = answer(&first);
-    let proof = client.prove(&first_answer).expect("the hub is the right one");
+    let proof = client.prove(&secret(1), &first_answer).expect("the hub is the right one");
     let (_, second) = hello();
     let (hub, _) = HubHandshake::answer(&second, &secret(2), [5; 32], SESSION).expect("a good hello");
     assert_eq!(hub.verify(&proof), Err(HandshakeError::WrongSignature { who: "wallet" }));
@@ -69,7 +73,7 @@ fn another_version_and_the_hubs_own_key_are_refused() {
     hello.version = 2;
     let refused = HubHandshake::answer(&hello, &secret(2), [4; 32], SESSION).map(|_| ());
     assert_eq!(refused, Err(HandshakeError::UnsupportedVersion { got: 2, expected: 1 }));
-    let (_, hello) = ClientHandshake::start(secret(2), key(2), [3; 32], SESSION);
+    let (_, hello) = ClientHandshake::start(&secret(2), key(2), [3; 32], SESSION);
     let refused = HubHandshake::answer(&hello, &secret(2), [4; 32], SESSION).map(|_| ());
     assert_eq!(refused, Err(HandshakeError::ConnectedToSelf));
 }

@@ -37,9 +37,9 @@ fn relays() -> impl Strategy<Value = Relay> {
         Just(RelayKind::Accept),
         "\\PC{0,100}"
             .prop_map(|text| RelayKind::Refuse { reason: pb::StreamRefusal::RecipientOffline, text }),
-        (any::<u64>(), any::<u64>(), strategies::msat(), strategies::signature()).prop_map(
-            |(ticks, highest_tick, total_msat, signature)| {
-                RelayKind::Receipt(Receipt { ticks, highest_tick, total_msat, signature })
+        (any::<u64>(), strategies::msat(), strategies::signature()).prop_map(
+            |(highest_tick, total_msat, signature)| {
+                RelayKind::Receipt(Receipt { highest_tick, total_msat, signature })
             }
         ),
         "\\PC{0,100}".prop_map(|text| RelayKind::End { text }),
