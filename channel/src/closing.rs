@@ -2,8 +2,9 @@
 //!
 //! A ticket is the wallet's signature of its funding input, with `SINGLE|ANYONECANPAY` over its own output. It fixes the
 //! wallet's amount, script, sequence, version and lock time and nothing else, so that the hub merges any number of them
-//! without asking anybody. **The hash that is signed is built from the wallet's own output alone, never from a transaction that the wallet was
-//! handed**: with an index beyond the outputs `SINGLE` would sign no output at all, and the whole channel could be taken.
+//! without asking anybody. **The hash that is signed is built from the wallet's own output alone, never from a
+//! transaction that the wallet was handed**: with an index beyond the outputs `SINGLE` would sign no output at all, and
+//! the whole channel could be taken.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::sighash::SighashCache;
@@ -73,8 +74,9 @@ pub enum TicketFlaw {
 }
 
 impl TicketSpec {
-    /// Where and how much the wallet is paid: its balance in whole satoshi less the fee, but never brought below the dust limit by the fee.
-    /// `None` exactly when the balance itself is below: then the wallet has nothing that an output could hold.
+    /// Where and how much the wallet is paid: its balance in whole satoshi less the fee, but never brought below the dust
+    /// limit by the fee. `None` exactly when the balance itself is below: then the wallet has nothing that an output
+    /// could hold.
     pub fn payout(&self) -> Option<TxOut> {
         let balance = self.wallet_balance.to_sat_floor();
         if balance < self.dust_limit {

@@ -48,8 +48,8 @@ impl CommitmentFormat {
         }
     }
 
-    /// How the countersignatory signs HTLC transactions: where they pay no fee of their own, the broadcaster must be able to
-    /// add inputs and outputs that do.
+    /// How the countersignatory signs HTLC transactions: where they pay no fee of their own, the broadcaster must be able
+    /// to add inputs and outputs that do.
     pub const fn htlc_sighash_type(self) -> EcdsaSighashType {
         match self {
             Self::StaticRemoteKey => EcdsaSighashType::All,
@@ -82,8 +82,8 @@ impl CommitmentFormat {
         }
     }
 
-    /// Expected weight of a signed commitment without HTLC outputs (BOLT 3, "Fee Calculation" and Appendix A): both balances,
-    /// all anchors, signatures of 73 bytes.
+    /// Expected weight of a signed commitment without HTLC outputs (BOLT 3, "Fee Calculation" and Appendix A): both
+    /// balances, all anchors, signatures of 73 bytes.
     pub const fn commitment_base_weight(self) -> Weight {
         match self {
             Self::StaticRemoteKey => Weight::from_wu(724),

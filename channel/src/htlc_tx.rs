@@ -1,5 +1,5 @@
-//! HTLC-timeout and HTLC-success transactions (BOLT 3): the broadcaster's second stage, which takes an HTLC out of its own
-//! commitment into an output delayed and punishable like its balance.
+//! HTLC-timeout and HTLC-success transactions (BOLT 3): the broadcaster's second stage, which takes an HTLC out of its
+//! own commitment into an output delayed and punishable like its balance.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::sighash::SighashCache;

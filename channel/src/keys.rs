@@ -1,7 +1,7 @@
 //! Public keys, signatures as bytes, and the derivation of one commitment's keys (BOLT 3, "Key Derivation").
 //!
-//! What is stored or sent is bytes ([`Point`], [`CompactSignature`]); what is computed with is parsed, once. So decoding a journal costs no
-//! curve operation, and a hostile peer's bytes are judged where they are used.
+//! What is stored or sent is bytes ([`Point`], [`CompactSignature`]); what is computed with is parsed, once. So decoding
+//! a journal costs no curve operation, and a hostile peer's bytes are judged where they are used.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use secp256k1::ecdsa::Signature;

@@ -3,7 +3,8 @@
 //! | path (all hardened) | what |
 //! | --- | --- |
 //! | `m/9735'/0'` | the node's key |
-//! | `m/9735'/1'/<key id>/0'..4'` | a channel's funding, revocation, delayed payment and HTLC keys; the seed of its commitments' secrets |
+//! | `m/9735'/1'/<key id>/0'..3'` | a channel's funding, revocation, delayed payment and HTLC keys |
+//! | `m/9735'/1'/<key id>/4'` | the seed of a channel's per-commitment secrets |
 //! | `m/9735'/2'/0'..15'` | the payment keys, the same for all channels of the seed |
 //! | `m/9735'/3'` | secrets derived for a purpose |
 //!
@@ -97,6 +98,23 @@ impl Node {
     }
 }
 
+/// Where one channel's secrets are derived from.
+struct ChannelSecrets(Node);
+
+impl ChannelSecrets {
+    fn secret(&self, which: ChannelKey) -> SecretKey {
+        self.0.hardened(which as u32).secret
+    }
+
+    fn commitment_secret(&self, number: u64) -> CommitmentSecret {
+        commitment_secret(&self.secret(ChannelKey::CommitmentSeed).secret_bytes(), number)
+    }
+
+    fn commitment_scalar(&self, number: u64) -> SecretKey {
+        self.commitment_secret(number).to_secret_key().expect("a hash is no scalar with probability 2^-128")
+    }
+}
+
 impl SeedSigner {
     /// From the 64 bytes of a BIP 39 mnemonic and passphrase.
     pub fn new(seed: &[u8; 64]) -> Self {
@@ -126,23 +144,9 @@ impl SeedSigner {
         }
     }
 
-    fn channel(&self, key: &KeyId) -> Node {
-        self.channels.step(key.as_bytes())
-    }
-
-    fn channel_secret(&self, key: &KeyId, which: ChannelKey) -> SecretKey {
-        self.channel(key).hardened(which as u32).secret
-    }
-
-    fn commitment_secret(&self, key: &KeyId, number: u64) -> CommitmentSecret {
-        let seed = self.channel_secret(key, ChannelKey::CommitmentSeed);
-        commitment_secret(&seed.secret_bytes(), number)
-    }
-
-    fn commitment_scalar(&self, key: &KeyId, number: u64) -> SecretKey {
-        self.commitment_secret(key, number)
-            .to_secret_key()
-            .expect("a hash is no scalar with probability 2^-128")
+    /// A channel's node of the tree: a call that needs several of its secrets takes this step once.
+    fn channel(&self, key: &KeyId) -> ChannelSecrets {
+        ChannelSecrets(self.channels.step(key.as_bytes()))
     }
 
     /// Our HTLC key of one commitment.
@@ -153,7 +157,7 @@ impl SeedSigner {
         commitment: &CommitmentTransaction,
     ) -> SecretKey {
         derive_private_key(
-            &self.channel_secret(key, ChannelKey::Htlc),
+            &self.channel(key).secret(ChannelKey::Htlc),
             &context.basepoints(Side::Holder).htlc,
             &commitment.keys().per_commitment_point,
         )
@@ -210,7 +214,7 @@ impl Signer for SeedSigner {
 
     fn channel_public_keys(&self, key: &KeyId) -> Basepoints {
         let channel = self.channel(key);
-        let key_of = |which: ChannelKey| point(&channel.hardened(which as u32).secret);
+        let key_of = |which| point(&channel.secret(which));
         Basepoints {
             funding: key_of(ChannelKey::Funding),
             revocation: key_of(ChannelKey::Revocation),
@@ -221,11 +225,11 @@ impl Signer for SeedSigner {
     }
 
     fn per_commitment_point(&self, key: &KeyId, number: u64) -> Point {
-        point(&self.commitment_scalar(key, number))
+        point(&self.channel(key).commitment_scalar(number))
     }
 
     fn release_secret(&self, key: &KeyId, number: u64) -> CommitmentSecret {
-        self.commitment_secret(key, number)
+        self.channel(key).commitment_secret(number)
     }
 
     fn holder_commitment_keys(
@@ -235,13 +239,13 @@ impl Signer for SeedSigner {
         number: u64,
         htlc_outputs: HtlcOutputs,
     ) -> CommitmentKeys {
-        let secret = self.commitment_scalar(key, number);
+        let channel = self.channel(key);
+        let secret = channel.commitment_scalar(number);
         let per_commitment_point = secret.public_key(SECP256K1);
         let (holder, counterparty) =
             (context.basepoints(Side::Holder), context.basepoints(Side::Counterparty));
         let own = |which: ChannelKey, basepoint: &PublicKey| {
-            derive_private_key(&self.channel_secret(key, which), basepoint, &per_commitment_point)
-                .public_key(SECP256K1)
+            derive_private_key(&channel.secret(which), basepoint, &per_commitment_point).public_key(SECP256K1)
         };
         CommitmentKeys {
             per_commitment_point,
@@ -268,12 +272,13 @@ impl Signer for SeedSigner {
         per_commitment_point: &PublicKey,
         htlc_outputs: HtlcOutputs,
     ) -> CommitmentKeys {
+        let channel = self.channel(key);
         let (holder, counterparty) =
             (context.basepoints(Side::Holder), context.basepoints(Side::Counterparty));
         CommitmentKeys {
             per_commitment_point: *per_commitment_point,
             revocation: derive_revocation_public_key_with_basepoint_secret(
-                &self.channel_secret(key, ChannelKey::Revocation),
+                &channel.secret(ChannelKey::Revocation),
                 &holder.revocation,
                 per_commitment_point,
             ),
@@ -283,7 +288,7 @@ impl Signer for SeedSigner {
                 HtlcOutputs::Present => Some(HtlcKeys {
                     broadcaster: derive_public_key(&counterparty.htlc, per_commitment_point),
                     countersignatory: derive_private_key(
-                        &self.channel_secret(key, ChannelKey::Htlc),
+                        &channel.secret(ChannelKey::Htlc),
                         &holder.htlc,
                         per_commitment_point,
                     )
@@ -300,7 +305,7 @@ impl Signer for SeedSigner {
         commitment: &CommitmentTransaction,
     ) -> Result<CommitmentSignatures, SignerError> {
         expect_side(commitment, Side::Counterparty)?;
-        let funding = self.channel_secret(key, ChannelKey::Funding);
+        let funding = self.channel(key).secret(ChannelKey::Funding);
         let mut htlcs = Vec::with_capacity(commitment.htlcs().len());
         if !commitment.htlcs().is_empty() {
             let secret = self.htlc_secret(key, context, commitment);
@@ -317,7 +322,7 @@ impl Signer for SeedSigner {
         commitment: &CommitmentTransaction,
     ) -> Result<CompactSignature, SignerError> {
         expect_side(commitment, Side::Holder)?;
-        Ok(sign(&commitment.sighash(context), &self.channel_secret(key, ChannelKey::Funding)))
+        Ok(sign(&commitment.sighash(context), &self.channel(key).secret(ChannelKey::Funding)))
     }
 
     fn sign_holder_htlc(
@@ -351,7 +356,7 @@ impl Signer for SeedSigner {
 
     fn sign_ticket(&self, key: &KeyId, ticket: &TicketSpec) -> Result<CompactSignature, SignerError> {
         ticket.check()?;
-        let secret = self.channel_secret(key, ChannelKey::Funding);
+        let secret = self.channel(key).secret(ChannelKey::Funding);
         if point(&secret) != ticket.wallet_key {
             return Err(SignerError::ForeignKey);
         }
@@ -359,6 +364,6 @@ impl Signer for SeedSigner {
     }
 
     fn sign_closing_input(&self, key: &KeyId, sighash: &ClosingSighash) -> CompactSignature {
-        sign(sighash.message(), &self.channel_secret(key, ChannelKey::Funding))
+        sign(sighash.message(), &self.channel(key).secret(ChannelKey::Funding))
     }
 }

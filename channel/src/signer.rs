@@ -68,7 +68,8 @@ pub trait Signer: Send + Sync {
     /// The point of a commitment of ours.
     fn per_commitment_point(&self, key: &KeyId, number: u64) -> Point;
 
-    /// The secret of a commitment of ours. **Revokes it**: the state machine asks only after the next one is durable and verified.
+    /// The secret of a commitment of ours. **Revokes it**: the state machine asks only after the next one is durable and
+    /// verified.
     fn release_secret(&self, key: &KeyId, number: u64) -> CommitmentSecret;
 
     /// The keys of a commitment of ours.

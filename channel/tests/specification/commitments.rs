@@ -43,6 +43,7 @@ pub fn check_case(document: &Json<'_>, case: &Json<'_>) {
         htlcs: listed.iter().map(|htlc| htlc.spec).collect(),
         feerate_sat_per_kw: u32::try_from(case.number("feerate_per_kw")).unwrap(),
     };
+    check_conservation(case, &context, &spec);
     let keys = CommitmentKeys::derive(&context, Side::Holder, &channel.point, context.htlc_outputs(&spec));
     let commitment = CommitmentTransaction::build(&context, Side::Holder, &keys, &spec).unwrap();
 
@@ -51,6 +52,15 @@ pub fn check_case(document: &Json<'_>, case: &Json<'_>) {
     check_commitment(case, &channel, &context, &commitment);
     check_htlc_transactions(case, &channel, &context, &commitment, &listed);
     check_from_the_other_side(&channel, &spec, &commitment);
+}
+
+/// Both balances and the HTLCs are the capacity; and only formats with fees have a feerate.
+fn check_conservation(case: &Json<'_>, context: &ChannelContext, spec: &CommitmentSpec) {
+    let in_flight = spec.htlcs.iter().map(|htlc| htlc.amount);
+    let sum = Msat::checked_sum(in_flight.chain([spec.to_broadcaster, spec.to_countersignatory]));
+    assert_eq!(sum, Msat::from_sat(context.parameters().funding_amount), "{}", case.place());
+    let has_fees = context.format() != CommitmentFormat::ZeroFeeCommitments;
+    assert!(has_fees || spec.feerate_sat_per_kw == 0, "{}", case.place());
 }
 
 fn msat(place: &Json<'_>, name: &str) -> Msat {

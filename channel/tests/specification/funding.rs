@@ -37,7 +37,9 @@ pub fn check_case(_document: &Json<'_>, case: &Json<'_>) {
     let spent = &coinbase.output[input.vout as usize];
     assert_eq!(spent.value.to_sat(), case.number("input_satoshis"));
 
+    let left = spent.value - funding.value - change.value;
     let transaction = sign(&key, input, spent, vec![funding.clone(), change]);
+    assert_eq!(left.to_sat(), transaction.weight().to_wu() * case.number("feerate_per_kw") / 1_000);
     assert_eq!(hex::encode(bitcoin::consensus::serialize(&transaction)), case.text("funding_tx"));
     let txid = transaction.compute_txid();
     assert_eq!(txid.to_string(), case.text("funding_txid"));
@@ -50,6 +52,7 @@ pub fn check_case(_document: &Json<'_>, case: &Json<'_>) {
 fn coinbase(case: &Json<'_>) -> Transaction {
     let genesis: Block = deserialize(&case.bytes("genesis_block")).unwrap();
     let block: Block = deserialize(&case.bytes("block_1")).unwrap();
+    assert!(genesis.check_merkle_root() && block.check_merkle_root());
     assert_eq!(block.header.prev_blockhash, genesis.block_hash());
     let coinbase: Transaction = deserialize(&case.bytes("block_1_coinbase_tx")).unwrap();
     assert_eq!(block.txdata.as_slice(), std::slice::from_ref(&coinbase));
