@@ -4,7 +4,9 @@
 //! published (durable position, events, statistics) only when the transaction is committed; a fault ends it for good,
 //! so there is nothing to roll back in memory.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use redb::WriteTransaction;
 
@@ -106,7 +108,7 @@ pub(crate) struct Written {
 
 impl Committer {
     pub(crate) fn new(store: Arc<Store>, shared: Arc<Shared>, options: Options, state: State) -> Self {
-        shared.counters.log_bytes.store(state.rows.bytes, std::sync::atomic::Ordering::Relaxed);
+        shared.counters.log_bytes.store(state.rows.bytes, Ordering::Relaxed);
         Committer { store, shared, options, state, taken: Vec::new(), health: Health::Sound }
     }
 
@@ -117,7 +119,9 @@ impl Committer {
             return Err(Fault::Earlier);
         }
         let Some(last) = self.shared.take(&mut self.taken) else { return Ok(None) };
-        let result = self.commit(last);
+        // The engine panics on some damage: that is a fault like others, and ends in the same way.
+        let result = panic::catch_unwind(AssertUnwindSafe(|| self.commit(last)))
+            .unwrap_or_else(|_| Err(Fault::Storage { reason: "the storage engine panicked".to_owned() }));
         self.taken.clear();
         self.settle(result.map(Some))
     }
@@ -208,7 +212,7 @@ impl Committer {
         count(&counters.retained_bytes, written.retained_bytes);
         count(&counters.event_bytes, written.event_bytes);
         count(&counters.trimmed_rows, std::mem::take(&mut self.state.trim.removed));
-        counters.log_bytes.store(self.state.rows.bytes, std::sync::atomic::Ordering::Relaxed);
+        counters.log_bytes.store(self.state.rows.bytes, Ordering::Relaxed);
     }
 }
 

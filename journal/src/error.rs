@@ -20,6 +20,14 @@ pub enum RowName {
     Events(u64),
 }
 
+impl RowName {
+    /// The name of the retained row under a key of the file: the caller's table, then the caller's key.
+    pub(crate) fn retained(key: &[u8]) -> RowName {
+        let (table, key) = key.split_first().map_or((0, [].as_slice()), |(table, key)| (*table, key));
+        RowName::Retained { table, key: key.to_vec() }
+    }
+}
+
 impl std::fmt::Display for RowName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -80,12 +80,12 @@ impl Reader {
     pub fn events_from(&self, index: u64, max: usize) -> Result<Vec<(u64, Vec<u8>)>, EventsError> {
         let rows = self.begin()?.open_table(EVENTS).map_err(read_error)?;
         // The bounds come from the rows of one view, so that no trim in between can make a gap.
-        let Some(EventLog { oldest, next, .. }) = bounds(&rows)? else {
-            let next = self.next_event();
-            return outside(index, next, next).map_or(Ok(Vec::new()), Err);
-        };
-        if let Some(error) = outside(index, oldest, next) {
-            return Err(error);
+        let EventLog { oldest, next, .. } = bounds(&rows)?;
+        if index < oldest {
+            return Err(EventsError::TooOld { oldest });
+        }
+        if index > next {
+            return Err(EventsError::Ahead { next });
         }
         let mut found = Vec::new();
         let mut bytes = 0;
@@ -125,22 +125,13 @@ impl Reader {
     }
 }
 
-fn outside(index: u64, oldest: u64, next: u64) -> Option<EventsError> {
-    if index < oldest {
-        Some(EventsError::TooOld { oldest })
-    } else if index > next {
-        Some(EventsError::Ahead { next })
-    } else {
-        None
-    }
-}
-
-/// What the oldest and the newest row of events tell of all kept; `None` when no event was ever written.
-pub(crate) fn bounds(rows: &impl ReadableTable<u64, &'static [u8]>) -> Result<Option<EventLog>, ReadError> {
+/// What the oldest and the newest row of events tell of all kept. Without a row none was ever written, because the
+/// newest always stays.
+pub(crate) fn bounds(rows: &impl ReadableTable<u64, &'static [u8]>) -> Result<EventLog, ReadError> {
     let (Some((oldest, oldest_value)), Some((last, last_value))) =
         (rows.first().map_err(read_error)?, rows.last().map_err(read_error)?)
     else {
-        return Ok(None);
+        return Ok(EventLog::default());
     };
     let (oldest, last) = (oldest.value(), last.value());
     let broken_oldest = |reason| broken_events(oldest, reason);
@@ -149,7 +140,7 @@ pub(crate) fn bounds(rows: &impl ReadableTable<u64, &'static [u8]>) -> Result<Op
     let newest = encoding::decode_events(last, last_value.value()).map_err(broken_last)?;
     let written = newest.before + last_value.value().len() as u64;
     let next = last + count_events(newest).map_err(broken_last)?;
-    Ok(Some(EventLog { oldest, next, written, removed }))
+    Ok(EventLog { oldest, next, written, removed })
 }
 
 fn count_events(mut events: EventsRow<'_>) -> Result<u64, Flaw> {
@@ -161,11 +152,8 @@ fn count_events(mut events: EventsRow<'_>) -> Result<u64, Flaw> {
 }
 
 fn unseal_retained<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], ReadError> {
-    encoding::unseal(key, value).map_err(|reason| {
-        let table = key.first().copied().unwrap_or_default();
-        let key = key.get(1..).unwrap_or_default().to_vec();
-        ReadError::BrokenRow { row: RowName::Retained { table, key }, reason }
-    })
+    encoding::unseal(key, value)
+        .map_err(|reason| ReadError::BrokenRow { row: RowName::retained(key), reason })
 }
 
 fn broken_events(first: u64, reason: Flaw) -> ReadError {

@@ -6,7 +6,7 @@ use std::path::Path;
 use redb::ReadTransaction;
 
 use crate::batch::MachineId;
-use crate::encoding::{self, EVENTS, LOG, RowCursor, SNAPSHOTS};
+use crate::encoding::{self, EVENTS, LOG, RETAINED, RowCursor, SNAPSHOTS};
 use crate::error::{OpenError, ReadError, RowName};
 use crate::machines::{Life, Machine, Machines, Stored};
 use crate::reader;
@@ -101,11 +101,27 @@ fn scan_row(number: u64, value: &[u8], machines: &mut Machines) -> Result<u64, O
 /// The bounds of the events: the oldest and the newest row tell them.
 fn scan_events(file: &Path, transaction: &ReadTransaction) -> Result<EventLog, OpenError> {
     let table = transaction.open_table(EVENTS).map_err(|error| open_error(file, error))?;
-    let bounds = reader::bounds(&table).map_err(|error| match error {
+    reader::bounds(&table).map_err(|error| match error {
         ReadError::Storage { reason } => OpenError::Damaged { file: file.to_owned(), reason },
         ReadError::BrokenRow { row, reason } => OpenError::BrokenRow { row, reason },
-    })?;
-    Ok(bounds.unwrap_or(EventLog { oldest: 1, next: 1, written: 0, removed: 0 }))
+    })
+}
+
+/// Looks for the broken row among those that the scan leaves out, once the engine says that something is wrong.
+pub(crate) fn find_broken_row(transaction: &ReadTransaction) -> Option<OpenError> {
+    for row in transaction.open_table(RETAINED).ok()?.range_owned::<&[u8]>(..).ok()? {
+        let (key, value) = row.ok()?;
+        if let Err(reason) = encoding::unseal(key.value(), value.value()) {
+            return Some(OpenError::BrokenRow { row: RowName::retained(key.value()), reason });
+        }
+    }
+    for row in transaction.open_table(EVENTS).ok()?.range_owned::<u64>(..).ok()? {
+        let (first, value) = row.ok()?;
+        if let Err(reason) = encoding::decode_events(first.value(), value.value()) {
+            return Some(OpenError::BrokenRow { row: RowName::Events(first.value()), reason });
+        }
+    }
+    None
 }
 
 fn broken_row(number: u64, reason: &'static str) -> OpenError {

@@ -66,6 +66,13 @@ pub(crate) struct EventLog {
     pub removed: u64,
 }
 
+impl Default for EventLog {
+    /// No event was ever written: the first gets index 1.
+    fn default() -> Self {
+        EventLog { oldest: 1, next: 1, written: 0, removed: 0 }
+    }
+}
+
 /// Appends records to the log. Their sequences must follow on without a gap.
 pub(crate) fn write_records(
     state: &mut State,

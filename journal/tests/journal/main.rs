@@ -3,6 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+mod crash;
+mod disk;
 mod events;
+mod model;
+mod opening;
+mod order;
 mod round_trip;
 mod speed;
+mod trimming;
