@@ -200,3 +200,87 @@ impl Happening {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use channel::bytes::PaymentHash;
+    use channel::forward::ForwardKey;
+
+    use super::*;
+
+    const STREAM: StreamId = StreamId([4; 16]);
+
+    fn about(owner: u64) -> About {
+        About {
+            owner: OwnerId(owner),
+            channel_id: ChannelId([owner as u8; 32]),
+            node: Point::from_bytes([2; 33]),
+        }
+    }
+
+    fn received(htlc_id: u64, stream: Option<StreamId>) -> Report {
+        let payment_hash = PaymentHash::from_bytes([1; 32]);
+        Report::HtlcReceived { htlc_id, payment_hash, amount_msat: Msat::from_u32(5), stream }
+    }
+
+    fn failed(htlc_id: u64) -> Report {
+        Report::ForwardFailed {
+            key: ForwardKey { incoming: OwnerId(1), htlc_id, attempt: 1 },
+            payment_hash: PaymentHash::from_bytes([1; 32]),
+            amount_msat: Msat::from_u32(5),
+            reason: FailureReason::NoLiquidity,
+            stream: None,
+        }
+    }
+
+    fn drained(collector: &mut Collector) -> Vec<EventRecord> {
+        let mut bytes = Vec::new();
+        collector.drain_into(&mut bytes);
+        bytes.iter().map(|event| EventRecord::decode(event).unwrap()).collect()
+    }
+
+    #[test]
+    fn ticks_are_summed_by_channel_and_stream_and_single_payments_are_not() {
+        let mut collector = Collector::new(1);
+        for tick in 0..10 {
+            collector.add(7, about(1), received(tick, Some(STREAM)));
+        }
+        collector.add(7, about(2), received(0, Some(STREAM)));
+        collector.add(7, about(1), received(10, None));
+        let what: Vec<_> =
+            drained(&mut collector).into_iter().map(|event| (event.owner.0, event.what)).collect();
+        let sum = |ticks, amount| Happening::StreamReceived {
+            stream: STREAM,
+            ticks,
+            amount_msat: Msat::from_u32(amount),
+        };
+        assert_eq!(what, [(1, sum(10, 50)), (2, sum(1, 5)), (1, Happening::Report(received(10, None)))]);
+        assert!(drained(&mut collector).is_empty());
+    }
+
+    #[test]
+    fn a_storm_of_failures_is_counted_and_not_listed() {
+        let mut collector = Collector::new(1);
+        for htlc in 0..limits::MAX_SINGLE_EVENTS_A_TURN as u64 + 100 {
+            collector.add(7, about(1), failed(htlc));
+        }
+        let events = drained(&mut collector);
+        assert_eq!(events.len(), limits::MAX_SINGLE_EVENTS_A_TURN + 1);
+        let last = Happening::ForwardsFailed { reason: FailureReason::NoLiquidity, count: 100 };
+        assert_eq!(events.last().unwrap().what, last);
+    }
+
+    #[test]
+    fn an_event_of_another_version_is_named() {
+        let what = Happening::Report(received(1, None));
+        let (owner, channel_id, node) = (OwnerId(1), ChannelId([1; 32]), Point::from_bytes([2; 33]));
+        let event = EventRecord { time_ms: 3, owner, channel_id, node, what };
+        let mut bytes = event.encode();
+        assert_eq!(EventRecord::decode(&bytes), Ok(event));
+        bytes[0] = 9;
+        let version = EventDecodeError::Version { found: 9, expected: VERSION };
+        assert_eq!(EventRecord::decode(&bytes), Err(version));
+        assert_eq!(EventRecord::decode(&[]), Err(EventDecodeError::Broken));
+        assert_eq!(EventRecord::decode(&[VERSION, 1]), Err(EventDecodeError::Broken));
+    }
+}

@@ -3,7 +3,7 @@
 
 use channel::commitment::HtlcSpec;
 use channel::ids::OwnerId;
-use journal::Retained;
+use journal::{ReadError, Reader, Retained};
 
 /// The journal's table of these rows.
 pub const TABLE: u8 = 1;
@@ -35,4 +35,10 @@ pub fn decode(value: &[u8]) -> Option<Vec<HtlcSpec>> {
         return None;
     }
     postcard::from_bytes(rest).ok()
+}
+
+/// What removes the rows of a channel that ended, at most `most` of them: append it, and ask again until it is empty.
+pub fn deletions(reader: &Reader, owner: OwnerId, most: usize) -> Result<Vec<Retained>, ReadError> {
+    let rows = reader.range(TABLE, &prefix(owner), None, most)?;
+    Ok(rows.into_iter().map(|(key, _)| Retained { table: TABLE, key, value: None }).collect())
 }

@@ -258,3 +258,36 @@ impl Table {
         self.deadlines.range(..=(height, OwnerId(u64::MAX))).map(|(_, owner)| *owner).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u8) -> Point {
+        Point::from_bytes([number; 33])
+    }
+
+    #[test]
+    fn only_a_newer_session_takes_a_nodes_place() {
+        let mut table = Table::new(1);
+        assert_eq!(table.begin_session(node(1), SessionId(5)), Ok(()));
+        assert_eq!(table.begin_session(node(1), SessionId(5)), Err(Refused::NotConnected(SessionId(5))));
+        assert_eq!(table.begin_session(node(1), SessionId(4)), Err(Refused::NotConnected(SessionId(4))));
+        assert_eq!(table.begin_session(node(1), SessionId(6)), Ok(()));
+        assert_eq!(table.end_session(SessionId(5)), None);
+        assert!(table.is_current(&node(1), SessionId(6)));
+        assert_eq!(table.end_session(SessionId(6)), Some(node(1)));
+        assert_eq!(table.session_of(&node(1)), None);
+        assert!(table.nodes.is_empty() && table.sessions.is_empty());
+    }
+
+    #[test]
+    fn sessions_of_nodes_do_not_mix() {
+        let mut table = Table::new(1);
+        assert_eq!(table.begin_session(node(1), SessionId(1)), Ok(()));
+        assert_eq!(table.begin_session(node(2), SessionId(2)), Ok(()));
+        assert!(!table.is_current(&node(1), SessionId(2)));
+        assert_eq!(table.end_session(SessionId(1)), Some(node(1)));
+        assert!(table.is_current(&node(2), SessionId(2)));
+    }
+}
