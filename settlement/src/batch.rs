@@ -7,8 +7,6 @@
 //!
 //! Pure: the same request gives the same transaction.
 
-#[cfg(test)]
-mod tests;
 mod weigh;
 
 use std::collections::{BTreeMap, BTreeSet};
