@@ -46,7 +46,7 @@ pub(super) struct Transport {
     waiting: AtomicUsize,
 }
 
-/// Why a request got no usable reply; `sent` tells whether bitcoind may have seen it.
+/// Why a request got no usable reply. bitcoind may have seen it.
 struct Broken {
     reason: String,
 }
@@ -122,6 +122,7 @@ impl Transport {
                 Ok(reply) => return Ok(reply),
                 Err(Broken { reason }) => tracing::debug!(%reason, "a kept connection to bitcoind broke"),
             }
+            self.open.fetch_add(1, Ordering::Relaxed);
         }
         let connection = self.connect().await?;
         self.send(connection, authorization, body)
@@ -129,7 +130,8 @@ impl Transport {
             .map_err(|Broken { reason }| RpcError::Unreachable { reason })
     }
 
-    /// The connection idle for longest, unless another may still be opened instead of using a fresh one again.
+    /// The connection idle for longest, unless another may still be opened instead of using a fresh one again. `None`
+    /// is the permission to open one: it is counted already.
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.lock_idle();
         while let Some(connection) = idle.front() {
@@ -142,14 +144,17 @@ impl Transport {
             if self.open.load(Ordering::Relaxed) < self.size
                 && connection.idle_since.elapsed() < limits::RPC_STALL
             {
-                return None;
+                break;
             }
             return idle.pop_front();
         }
+        self.open.fetch_add(1, Ordering::Relaxed);
         None
     }
 
+    /// Opens a connection that is counted already.
     async fn connect(&self) -> Result<Connection, RpcError> {
+        let open = OpenGuard { open: &self.open, kept: false };
         let unreachable = |reason: String| RpcError::Unreachable { reason };
         let stream =
             tokio::time::timeout(limits::RPC_CONNECT_TIMEOUT, TcpStream::connect(self.address.as_str()))
@@ -165,7 +170,7 @@ impl Transport {
                 tracing::debug!(%error, "a connection to bitcoind ended");
             }
         });
-        self.open.fetch_add(1, Ordering::Relaxed);
+        open.keep();
         Ok(Connection { sender, idle_since: Instant::now() })
     }
 
