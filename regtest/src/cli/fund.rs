@@ -31,7 +31,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let address = arguments.address.clone().require_network(Network::Regtest)?;
+    let address = arguments.address.clone().require_network(Network::Regtest);
+    let address =
+        address.map_err(|_| "the address is of another network; expected one of regtest, bcrt1…")?;
     let mut miner = Miner::open(&Rpc::new(arguments.rpc, &arguments.cookie))?;
     let outpoint = miner.fund(&address, Amount::from_sat(arguments.amount_sat))?;
     if arguments.confirm > 0 {
