@@ -13,7 +13,7 @@ use crate::limits;
 use crate::rpc::{
     MempoolCounts, RPC_VERIFY_ALREADY_IN_UTXO_SET, RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED, RpcClient, RpcError,
 };
-use crate::verify::{FundingTransaction, Verified};
+use crate::verify::{FundingTransaction, HandedOver, Verified};
 
 #[cfg(test)]
 mod tests;
@@ -22,9 +22,10 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Verified {}
     impl Sealed for super::FundingTransaction {}
+    impl Sealed for super::HandedOver {}
 }
 
-/// A transaction that may be published: [`Verified`] and [`FundingTransaction`].
+/// A transaction that may be published: [`Verified`], [`FundingTransaction`] and [`HandedOver`].
 pub trait Publishable: sealed::Sealed {
     /// The transaction.
     fn transaction(&self) -> &Transaction;
@@ -47,6 +48,15 @@ impl Publishable for FundingTransaction {
     }
     fn txid(&self) -> Txid {
         FundingTransaction::txid(self)
+    }
+}
+
+impl Publishable for HandedOver {
+    fn transaction(&self) -> &Transaction {
+        HandedOver::transaction(self)
+    }
+    fn txid(&self) -> Txid {
+        HandedOver::txid(self)
     }
 }
 

@@ -12,6 +12,7 @@
 
 pub mod batch;
 pub mod broadcast;
+pub mod desk;
 pub mod fees;
 pub mod flaw;
 pub mod follow;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bitcoin::{FeeRate, Weight};
+use bitcoin::{Amount, FeeRate, Weight};
 
 /// RPC connections kept to bitcoind, used in rotation. One connection stalls about 50 ms between two requests
 /// that follow each other at once; four reach most of what sixteen do and leave bitcoind's threads to others.
@@ -101,3 +101,20 @@ pub const VERIFY_CHUNK: usize = 16;
 
 /// Unconfirmed transactions of ours that are resubmitted: the most that one process settles between two blocks.
 pub const MAX_PENDING: usize = 16_384;
+
+/// What a replacement pays for its own size: bitcoind's default `incrementalrelayfee`, 0.1 sat/vB, and as much as
+/// version 29 asked, 1 sat/vB, so that every node takes it.
+pub const INCREMENTAL_FEERATE: FeeRate = FeeRate::from_sat_per_kwu(250);
+
+/// The most that the hub adds to one batch beyond what its wallets agreed to: enough for a full batch at 20 sat/vB more
+/// than agreed. Above it an operator should look.
+pub const MAX_HUB_BATCH_FEE: Amount = Amount::from_sat(2_000_000);
+
+/// Blocks an accepter waits for the funding transaction (BOLT 2: 2016).
+pub const FUNDING_TIMEOUT_BLOCKS: u32 = channel::limits::FUNDING_TIMEOUT_BLOCKS;
+
+/// The desk looks around at least this often; nothing depends on it.
+pub const DESK_IDLE: Duration = Duration::from_secs(3_600);
+
+/// How long a request waits for bitcoind's fee estimate before the fallback serves.
+pub const FEE_ESTIMATE_WAIT: Duration = Duration::from_secs(2);

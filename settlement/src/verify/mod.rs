@@ -1,18 +1,20 @@
 //! Checking transactions before they are published.
 //!
 //! A [`CloseJob`] says what is to be published and what was agreed; [`CloseJob::verify`] is a pure function of it. Only
-//! it makes a [`Verified`], and [`FundingTransaction::verify`] a [`FundingTransaction`]: the two types that the broadcaster takes. Neither is ever
-//! stored: after a restart the job is verified again.
+//! it makes a [`Verified`], [`FundingTransaction::verify`] a [`FundingTransaction`], and [`HandedOver::verify`] a [`HandedOver`]: the types
+//! that the broadcaster takes. None is ever stored: after a restart the job is verified again.
 
 mod batch;
 mod coin;
 mod funding;
+mod handed_over;
 
 use bitcoin::{Amount, Transaction, Txid};
 
 pub use batch::{BatchCoin, BatchJob};
 pub use coin::CoinFlaw;
 pub use funding::{FundingFlaw, FundingRules, FundingTransaction};
+pub use handed_over::{HandedOver, HandedOverFlaw};
 
 use crate::flaw::Flaw;
 

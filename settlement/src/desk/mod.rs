@@ -1,0 +1,361 @@
+//! The desk: everything a party does with the chain, as one journaled machine. Hub and wallet share it.
+//!
+//! It holds the on-chain coins, follows the blocks, watches the channels' fundings, builds funding transactions, merges
+//! tickets into batches, and keeps a list of what should be in the chain. It never decides for a channel: what it
+//! finds becomes commands of the channels.
+//!
+//! [`Desk`] is the machine: no I/O, no clock, no randomness; its methods change it and say what to do ([`Outcome`]).
+//! [`service`] runs it: blocks and requests in, deliveries, rows and broadcasts out.
+//!
+//! Invariants:
+//!
+//! - What a block means for channels reaches the log before the row that moves the desk's tip ([`Outcome::first`]).
+//! - Nothing is broadcast that the verifier did not pass in this process: after a restart everything is verified again.
+//! - A coin is in one funding transaction at a time; the row that locks it comes before the channel hears of it.
+
+mod batches;
+mod closing;
+mod record;
+mod request;
+pub mod service;
+mod watches;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bitcoin::bip32::Xpriv;
+use bitcoin::{Address, Block, FeeRate, Network, Transaction, TxOut, Txid};
+use channel::event::{AbortReason, Command};
+use channel::ids::OwnerId;
+use channel::signer::Signer;
+
+pub use record::RecordError;
+pub use request::{Broadcast, DeskReport, DeskRequest, DeskSummary, Outcome};
+
+use crate::fees::FeeBounds;
+use crate::follow::{BlockRef, ChainMemory, ChainStep};
+use crate::onchain::{AddressKind, CoinChoice, FundingRequest, OnchainConfig, OnchainError, OnchainWallet};
+use crate::pool::VerifyPool;
+use batches::Batches;
+use closing::Pending;
+use record::{Record, State};
+use watches::{Watch, Watches};
+
+/// What a desk is made from; the same at every start.
+#[derive(Clone)]
+pub struct DeskConfig {
+    pub network: Network,
+    /// Master key of the on-chain coins.
+    pub master: Xpriv,
+    pub addresses: AddressKind,
+    /// Confirmations after which nothing is expected to be undone.
+    pub final_depth: u32,
+    pub fees: FeeBounds,
+    /// Most tickets of one batch; also bounded by the standard weight.
+    pub max_batch_tickets: usize,
+    /// Blocks after which an unconfirmed batch is made again at a higher feerate.
+    pub batch_patience_blocks: u32,
+}
+
+/// Why the desk cannot begin, or go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeskError {
+    #[error("the on-chain wallet: {0}")]
+    Onchain(#[from] OnchainError),
+    #[error("the desk's rows: {0}")]
+    Record(#[from] RecordError),
+    #[error("a block does not follow the desk's tip: {0}")]
+    Chain(String),
+}
+
+/// The desk's rows read back from the journal.
+#[derive(Default)]
+pub struct Replay(State);
+
+impl Replay {
+    /// Begins with the desk's snapshot.
+    pub fn from_snapshot(bytes: &[u8]) -> Result<Self, RecordError> {
+        State::decode(bytes).map(Replay)
+    }
+
+    /// Takes the next row.
+    pub fn apply(&mut self, record: &[u8]) -> Result<(), RecordError> {
+        self.0.apply(record)
+    }
+
+    /// Where following goes on; `None` for a desk that never began.
+    pub fn memory(&self) -> Option<&ChainMemory> {
+        self.0.memory.as_ref()
+    }
+}
+
+/// The machine.
+pub struct Desk {
+    config: DeskConfig,
+    wallet: OnchainWallet,
+    memory: ChainMemory,
+    watches: Watches,
+    batches: Batches,
+    /// Batches that the hub handed over, to be published by this wallet if it comes to that.
+    handed_over: BTreeMap<OwnerId, Pending>,
+    /// What was given to the broadcaster, with the height of its block once it is in one.
+    listed: BTreeMap<Txid, Option<u32>>,
+    /// Seconds since 1970, as last told.
+    now: u64,
+}
+
+impl Desk {
+    /// Begins, or goes on from what the journal held. `start` is where a new desk begins to follow; it is ignored when
+    /// there is a past. The outcome holds the first rows.
+    pub fn open(
+        config: DeskConfig,
+        replay: Replay,
+        start: ChainMemory,
+        signer: Arc<dyn Signer>,
+        pool: Arc<VerifyPool>,
+    ) -> Result<(Self, Outcome), DeskError> {
+        let state = replay.0;
+        let onchain = |start: BlockRef| OnchainConfig {
+            network: config.network,
+            master: config.master,
+            addresses: config.addresses,
+            start,
+        };
+        let mut outcome = Outcome::default();
+        let (wallet, memory) = match state.memory {
+            Some(memory) => (OnchainWallet::load(onchain(memory.tip()), &state.wallet)?, memory),
+            None => {
+                let mut wallet = OnchainWallet::create(onchain(start.tip()))?;
+                outcome.records.push(Record::Started { memory: start.clone() }.encode());
+                outcome.records.extend(wallet.take_staged().map(|change| Record::Wallet(change).encode()));
+                (wallet, start)
+            }
+        };
+        let desk = Self {
+            watches: Watches::resume(state.watches, config.final_depth),
+            batches: Batches::resume(state.batches, signer, pool),
+            config,
+            wallet,
+            memory,
+            handed_over: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            now: 0,
+        };
+        Ok((desk, outcome))
+    }
+
+    /// Everything that the rows so far amount to.
+    pub fn snapshot(&self) -> Vec<u8> {
+        State {
+            memory: Some(self.memory.clone()),
+            wallet: vec![self.wallet.snapshot()],
+            watches: self.watches.all().clone(),
+            batches: self.batches.records().clone(),
+        }
+        .encode()
+    }
+
+    /// The chain as far as it was taken in.
+    pub fn memory(&self) -> &ChainMemory {
+        &self.memory
+    }
+
+    pub fn summary(&self) -> DeskSummary {
+        DeskSummary {
+            balance: self.wallet.balance(),
+            height: self.memory.tip().height,
+            tickets_waiting: self.batches.waiting().len(),
+            batches: self.batches.records().len(),
+        }
+    }
+
+    /// An address never given out; its row is in the outcome.
+    pub fn new_address(&mut self) -> (Address, Outcome) {
+        let address = self.wallet.new_address();
+        let mut outcome = Outcome::default();
+        self.stage_wallet(&mut outcome);
+        (address, outcome)
+    }
+
+    /// Takes the next step of the chain, which must follow from the last.
+    pub fn step(&mut self, step: &ChainStep) -> Result<Outcome, DeskError> {
+        match step {
+            ChainStep::Connected { height, hash, block, .. } => {
+                self.connect(BlockRef { height: *height, hash: *hash }, block)
+            }
+            ChainStep::Disconnected { height, hash } => {
+                self.disconnect(BlockRef { height: *height, hash: *hash })
+            }
+        }
+    }
+
+    fn connect(&mut self, at: BlockRef, block: &Block) -> Result<Outcome, DeskError> {
+        self.wallet.connect(at.height, block)?;
+        self.memory.connect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
+        let mut outcome = Outcome { first: self.watches.connect(at.height, block), ..Outcome::default() };
+        self.stage_wallet(&mut outcome);
+        let watches = self.changed(&outcome.first);
+        outcome.records.push(Record::Connected { block: at, watches }.encode());
+        if !self.listed.is_empty() {
+            self.list_confirmed(at.height, block, &mut outcome);
+        }
+        self.review_batches(&mut outcome);
+        self.publish_handed_over(at.height, &mut outcome);
+        Ok(outcome)
+    }
+
+    fn disconnect(&mut self, at: BlockRef) -> Result<Outcome, DeskError> {
+        self.wallet.disconnect(at)?;
+        self.memory.disconnect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
+        let mut outcome = Outcome { first: self.watches.disconnect(at.height), ..Outcome::default() };
+        self.stage_wallet(&mut outcome);
+        let watches = self.changed(&outcome.first);
+        outcome.records.push(Record::Disconnected { block: at, watches }.encode());
+        for (txid, height) in &mut self.listed {
+            if *height == Some(at.height) {
+                *height = None;
+                outcome.broadcasts.push(Broadcast::Undone(*txid));
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Notes what of ours the block holds, and lets go of what is final.
+    fn list_confirmed(&mut self, height: u32, block: &Block, outcome: &mut Outcome) {
+        let in_block: BTreeSet<Txid> = block.txdata.iter().map(Transaction::compute_txid).collect();
+        let final_depth = self.config.final_depth;
+        self.listed.retain(|txid, found| {
+            if found.is_none() && in_block.contains(txid) {
+                *found = Some(height);
+                outcome.broadcasts.push(Broadcast::Confirmed(*txid));
+                outcome.reports.push(DeskReport::Confirmed { txid: *txid, height });
+            }
+            let is_final = found.is_some_and(|found| watches::depth(height, found) >= final_depth);
+            if is_final {
+                outcome.broadcasts.push(Broadcast::Forget(*txid));
+            }
+            !is_final
+        });
+    }
+
+    /// A channel asks.
+    pub fn request(&mut self, owner: OwnerId, request: DeskRequest, now: &Moment) -> Outcome {
+        self.now = self.now.max(now.unix_seconds);
+        let mut outcome = Outcome::default();
+        match request {
+            DeskRequest::BuildFunding { output } => self.build_funding(owner, output, now, &mut outcome),
+            DeskRequest::WatchFunding { outpoint, output, minimum_depth } => {
+                let tip = self.memory.tip().height;
+                let watch = Watch {
+                    outpoint,
+                    output,
+                    minimum_depth,
+                    since: tip,
+                    funding: None,
+                    spend: None,
+                    ended: false,
+                };
+                if self.watches.add(owner, watch.clone()) {
+                    outcome.records.push(Record::Watch { owner, watch }.encode());
+                } else {
+                    outcome.then = self.watches.repeat(owner, tip);
+                }
+            }
+            DeskRequest::BroadcastFunding { transaction } => {
+                self.broadcast_funding(owner, transaction, &mut outcome);
+            }
+            DeskRequest::ReleaseCoins { transaction } => {
+                if let Some(transaction) = transaction {
+                    self.wallet.release(&transaction, self.now);
+                    self.stage_wallet(&mut outcome);
+                }
+            }
+            DeskRequest::TicketReady(ticket) => self.take_ticket(*ticket, &mut outcome),
+            DeskRequest::ClosingHandedOver { transaction, publish_by_height } => {
+                self.handed_over.insert(owner, Pending { transaction, publish_by_height });
+                self.publish_handed_over(self.memory.tip().height, &mut outcome);
+            }
+            DeskRequest::Forget => {
+                self.handed_over.remove(&owner);
+                self.batches.forget(owner);
+                if self.watches.forget(owner) {
+                    outcome.records.push(Record::Forget { owner }.encode());
+                }
+            }
+        }
+        outcome
+    }
+
+    fn build_funding(&mut self, owner: OwnerId, output: TxOut, now: &Moment, outcome: &mut Outcome) {
+        let outputs = [output.clone()];
+        let request = FundingRequest {
+            outputs: &outputs,
+            feerate: now.feerate,
+            coins: CoinChoice::ConfirmedOrOwnChange,
+            fees: self.config.fees,
+            randomness: now.randomness,
+        };
+        match self.wallet.build_funding(&request) {
+            Ok(built) => {
+                let transaction = built.funding.transaction().clone();
+                let output_index = built.funding.position_of(&output).expect("the verifier found the output");
+                let (txid, fee) = (built.funding.txid(), built.funding.fee());
+                self.stage_wallet(outcome);
+                outcome.then.push((owner, Command::FundingBuilt { transaction, output_index }));
+                outcome.reports.push(DeskReport::FundingBuilt { owner, txid, fee });
+            }
+            Err(error) => {
+                outcome.then.push((owner, Command::AbortOpening { why: AbortReason::NotEnoughFunds }));
+                outcome.reports.push(DeskReport::FundingRefused { owner, why: error.to_string() });
+            }
+        }
+    }
+
+    /// Its channel keeps the transaction and has both signatures of commitment 0: from here on only a conflicting
+    /// spend could end it.
+    fn broadcast_funding(&mut self, owner: OwnerId, transaction: Transaction, outcome: &mut Outcome) {
+        let Some(watch) = self.watches.get(owner) else {
+            let what = format!("channel {} asks to broadcast a funding that is not watched", owner.0);
+            outcome.reports.push(DeskReport::Trouble { what });
+            return;
+        };
+        if watch.funding.is_some() {
+            return;
+        }
+        let required = [watch.output.clone()];
+        match self.wallet.verify_funding(transaction.clone(), &required, self.config.fees) {
+            Ok(funding) => {
+                let txid = funding.txid();
+                self.wallet.record_unconfirmed(&transaction, self.now);
+                self.stage_wallet(outcome);
+                self.listed.entry(txid).or_insert(None);
+                outcome.broadcasts.push(Broadcast::Funding(funding));
+            }
+            Err(flaw) => outcome.reports.push(DeskReport::Trouble {
+                what: format!("the funding transaction of channel {} must not be published: {flaw}", owner.0),
+            }),
+        }
+    }
+
+    fn stage_wallet(&mut self, outcome: &mut Outcome) {
+        outcome.records.extend(self.wallet.take_staged().map(|change| Record::Wallet(change).encode()));
+    }
+
+    /// The watches that these commands changed, for the block's row.
+    fn changed(&self, commands: &[(OwnerId, Command)]) -> Vec<(OwnerId, Watch)> {
+        let owners: BTreeSet<OwnerId> = commands.iter().map(|(owner, _)| *owner).collect();
+        owners
+            .into_iter()
+            .filter_map(|owner| self.watches.get(owner).map(|watch| (owner, watch.clone())))
+            .collect()
+    }
+}
+
+/// The world at a request: what the machine must not read by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub unix_seconds: u64,
+    /// What bitcoind estimates, held within the bounds.
+    pub feerate: FeeRate,
+    pub randomness: [u8; 32],
+}

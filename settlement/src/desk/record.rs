@@ -1,0 +1,140 @@
+//! The desk's rows in the journal: what changed, in the order it changed.
+
+use std::collections::BTreeMap;
+
+use bitcoin::{Amount, Transaction, Txid};
+use channel::ids::OwnerId;
+use serde::{Deserialize, Serialize};
+
+use super::watches::Watch;
+use crate::follow::{BlockRef, ChainMemory};
+
+/// The version of the encoding, in front of every record and snapshot.
+pub(super) const VERSION: u8 = 1;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Record {
+    /// The desk begins here.
+    Started {
+        memory: ChainMemory,
+    },
+    /// A change of the on-chain wallet.
+    Wallet(Vec<u8>),
+    /// A block was taken in, and these watches changed with it.
+    Connected {
+        block: BlockRef,
+        watches: Vec<(OwnerId, Watch)>,
+    },
+    /// The tip was taken back.
+    Disconnected {
+        block: BlockRef,
+        watches: Vec<(OwnerId, Watch)>,
+    },
+    Watch {
+        owner: OwnerId,
+        watch: Watch,
+    },
+    Forget {
+        owner: OwnerId,
+    },
+    Batch(BatchRecord),
+    BatchEnded {
+        txid: Txid,
+    },
+}
+
+/// A batch that was verified, and may have been broadcast and handed out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct BatchRecord {
+    pub transaction: Transaction,
+    /// The channel of each ticket's input.
+    pub owners: Vec<OwnerId>,
+    pub made_at_height: u32,
+    #[serde(with = "bitcoin::amount::serde::as_sat")]
+    pub fee: Amount,
+}
+
+/// Everything, for a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct State {
+    pub memory: Option<ChainMemory>,
+    /// The on-chain wallet's records; the first may be its snapshot.
+    pub wallet: Vec<Vec<u8>>,
+    pub watches: BTreeMap<OwnerId, Watch>,
+    pub batches: BTreeMap<Txid, BatchRecord>,
+}
+
+/// A row that is not the desk's, or of another version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error("the row is empty")]
+    Empty,
+    #[error("the row has version {found}, {VERSION} was expected")]
+    Version { found: u8 },
+    #[error("the row cannot be read: {0}")]
+    Encoding(#[from] postcard::Error),
+    #[error("the row does not follow from those before it: {0}")]
+    Order(String),
+}
+
+impl Record {
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+}
+
+impl State {
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        decode(bytes)
+    }
+
+    /// Replays one row.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
+        match decode::<Record>(bytes)? {
+            Record::Started { memory } => self.memory = Some(memory),
+            Record::Wallet(change) => self.wallet.push(change),
+            Record::Connected { block, watches } => {
+                self.memory()?.connect(block).map_err(|error| RecordError::Order(error.to_string()))?;
+                self.watches.extend(watches);
+            }
+            Record::Disconnected { block, watches } => {
+                self.memory()?.disconnect(block).map_err(|error| RecordError::Order(error.to_string()))?;
+                self.watches.extend(watches);
+            }
+            Record::Watch { owner, watch } => {
+                self.watches.insert(owner, watch);
+            }
+            Record::Forget { owner } => {
+                self.watches.remove(&owner);
+            }
+            Record::Batch(batch) => {
+                self.batches.insert(batch.transaction.compute_txid(), batch);
+            }
+            Record::BatchEnded { txid } => {
+                self.batches.remove(&txid);
+            }
+        }
+        Ok(())
+    }
+
+    fn memory(&mut self) -> Result<&mut ChainMemory, RecordError> {
+        self.memory.as_mut().ok_or_else(|| RecordError::Order("a block before the desk started".into()))
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_extend(value, vec![VERSION]).expect("the desk's rows hold nothing that cannot be encoded")
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
+    let (version, rest) = bytes.split_first().ok_or(RecordError::Empty)?;
+    if *version != VERSION {
+        return Err(RecordError::Version { found: *version });
+    }
+    Ok(postcard::from_bytes(rest)?)
+}

@@ -1,0 +1,89 @@
+//! What channels and people ask of the desk, and what it answers.
+
+use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
+use channel::channel::ReadyTicket;
+use channel::event::Command;
+use channel::ids::OwnerId;
+
+use crate::onchain::OnchainBalance;
+use crate::verify::{FundingTransaction, HandedOver, Verified};
+
+/// A channel's request. Every one is safe to repeat: channels ask again after a restart.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeskRequest {
+    /// Build and sign a transaction with this output, and lock its coins; answered by `Command::FundingBuilt` or
+    /// `Command::AbortOpening`.
+    BuildFunding { output: TxOut },
+    /// Tell the channel when this output is confirmed, deep, spent and finally spent, and when one of these is undone.
+    WatchFunding { outpoint: OutPoint, output: TxOut, minimum_depth: u32 },
+    /// Bring the funding transaction into the chain, and keep at it.
+    BroadcastFunding { transaction: Transaction },
+    /// The opening ended and nothing of it was released: the coins are free again.
+    ReleaseCoins { transaction: Option<Transaction> },
+    /// Merge this ticket into a batch.
+    TicketReady(Box<ReadyTicket>),
+    /// Publish the batch from this height on, if the chain holds no close of the channel by then.
+    ClosingHandedOver { transaction: Transaction, publish_by_height: u32 },
+    /// The channel ended: forget all about it.
+    Forget,
+}
+
+/// On-chain funds and what the desk has under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeskSummary {
+    pub balance: OnchainBalance,
+    /// Height of the last block taken in.
+    pub height: u32,
+    /// Tickets that wait for their batch.
+    pub tickets_waiting: usize,
+    /// Batches that are not final.
+    pub batches: usize,
+}
+
+/// Something for the broadcaster, after the outcome's rows are durable.
+#[derive(Debug, Clone)]
+pub enum Broadcast {
+    /// Publish, and again with each block until it is confirmed.
+    Funding(FundingTransaction),
+    Close(Verified),
+    HandedOver(HandedOver),
+    /// In a block: no need to publish it again, unless the block is undone.
+    Confirmed(Txid),
+    Undone(Txid),
+    /// Final, replaced or given up.
+    Forget(Txid),
+}
+
+/// What the desk's host is to do, in this order: deliver `first`, append `records`, and once they are durable deliver
+/// `then`, broadcast and report.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Commands whose inputs must be in the log before `records`: what a block means for channels.
+    pub first: Vec<(OwnerId, Command)>,
+    /// Records of the desk's machine.
+    pub records: Vec<Vec<u8>>,
+    /// Commands that rest on `records`.
+    pub then: Vec<(OwnerId, Command)>,
+    pub broadcasts: Vec<Broadcast>,
+    pub reports: Vec<DeskReport>,
+}
+
+/// For logs and events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeskReport {
+    /// A funding transaction was built and its coins locked.
+    FundingBuilt { owner: OwnerId, txid: Txid, fee: Amount },
+    /// A funding transaction could not be built.
+    FundingRefused { owner: OwnerId, why: String },
+    /// Tickets were merged and verified.
+    BatchMade { txid: Txid, channels: usize, fee: Amount, replaces: Option<Txid> },
+    /// A transaction of the list is in a block.
+    Confirmed { txid: Txid, height: u32 },
+    /// bitcoind took a transaction, or had it.
+    Published { txid: Txid },
+    /// bitcoind refused a transaction for now; it is tried again with each block.
+    PublishRefused { txid: Txid, why: String },
+    /// A transaction that should be published did not pass its verification, or something else that must not be: a
+    /// person should look.
+    Trouble { what: String },
+}
