@@ -1,4 +1,5 @@
 //! One valid funding transaction, one thing changed, exactly the flaw of the rule broken.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The verification pool gives the same results as one thread, in order.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

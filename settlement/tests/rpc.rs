@@ -1,4 +1,5 @@
 //! The RPC client against a server that misbehaves in every way a bitcoind can.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
