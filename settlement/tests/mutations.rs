@@ -357,9 +357,12 @@ fn the_rules_of_tickets_are_kept_in_a_batch() {
     assert_eq!(flaw_of(job), Flaw::Ticket { index: 2, flaw: TicketFlaw::NonStandardScript });
 }
 
+/// A change of the hub's coin and the flaw that it makes.
+type CoinCase = (fn(&mut BatchJob), CoinFlaw);
+
 #[test]
 fn each_flaw_of_a_coin_is_found() {
-    let cases: [(fn(&mut BatchJob), CoinFlaw); 5] = [
+    let cases: [CoinCase; 5] = [
         (|job| job.transaction.input[COIN].witness.push([1]), CoinFlaw::Elements { found: 3, expected: 2 }),
         (|job| set_element(job, COIN, 0, &[0x30]), CoinFlaw::Encoding),
         (
@@ -396,7 +399,7 @@ fn each_flaw_of_a_coin_is_found() {
     job.coins[0].output.script_pubkey = ScriptBuf::new_p2a();
     assert_eq!(flaw_of(job), Flaw::Coin { index: COIN, flaw: CoinFlaw::Script });
 
-    let taproot: [(fn(&mut BatchJob), CoinFlaw); 4] = [
+    let taproot: [CoinCase; 4] = [
         (|job| job.transaction.input[COIN].witness.push([1]), CoinFlaw::Elements { found: 2, expected: 1 }),
         (|job| set_element(job, COIN, 0, &[7; 63]), CoinFlaw::Encoding),
         (
