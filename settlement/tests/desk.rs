@@ -1,5 +1,7 @@
 //! The desk from outside: what it tells channels, what it broadcasts, and that a restart changes none of it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::num::NonZeroUsize;
