@@ -106,6 +106,9 @@ pub enum Report {
     /// Both sides may use the channel.
     Ready,
     Reestablished,
+    /// The counterparty lost data: it knows less than it once did. The session stays without updates; it may ask us to give
+    /// the channel up (`ChannelError`), and then our latest commitment pays it.
+    CounterpartyBehind,
     /// An incoming HTLC is irrevocable; `HtlcReceived` is the first of its life, `Forward*` the last.
     HtlcReceived {
         htlc_id: u64,

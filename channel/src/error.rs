@@ -72,6 +72,8 @@ pub enum Refusal {
     WrongPayloadSize { found: usize, expected: usize },
     #[error("the preimage does not open the HTLC")]
     WrongPreimage,
+    #[error("attempt {attempt} of the same HTLC has no result yet")]
+    EarlierAttemptLive { attempt: u32 },
 
     // --- State -------------------------------------------------------------------------------------------------
     #[error("the counterparty is not connected")]
@@ -161,6 +163,7 @@ impl Refusal {
             | Self::WrongFunding(_)
             | Self::MalleableFunding { .. }
             | Self::FundingReleased
+            | Self::EarlierAttemptLive { .. }
             | Self::StillConnected { .. }
             | Self::AlreadyReestablished
             | Self::NotOpenYet

@@ -1,12 +1,152 @@
 //! What a journal holds of a channel: decisions already checked. Replaying them in order gives the channel again.
 
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use serde::{Deserialize, Serialize};
+
+use super::state::{Names, Terms};
+use crate::closing::ClosingTerms;
+use crate::commitment::CommitmentSignatures;
+use crate::effect::OpeningFailure;
+use crate::error::FailureCause;
+use crate::failure::FailureReason;
+use crate::forward::{ForwardKey, ForwardResult, Offer, RouteChoice};
+use crate::ids::{OwnerId, SessionId};
+use crate::keys::{CompactSignature, Point};
+use crate::message::{Preimage, SideParameters, UpdateAddHtlc};
+use crate::shachain::CommitmentSecret;
+
 /// One checked step of one channel. Only `check` and the journal's decoder make one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input(pub(super) Kind);
 
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+/// The steps. Positions are what is stored: new ones are added at the end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Kind {
+    AddReceived {
+        add: UpdateAddHtlc,
+        refused: Option<FailureReason>,
+    },
+    FulfillReceived {
+        id: u64,
+        preimage: Preimage,
+    },
+    FailReceived {
+        id: u64,
+        reason: FailureReason,
+    },
+    /// The counterparty's signatures for our next commitment, which makes it our latest: the one before is revoked in the same
+    /// step.
+    CommitmentReceived {
+        signatures: CommitmentSignatures,
+        sealed: Vec<u8>,
+    },
+    /// With a choice for each received HTLC that becomes irrevocable, in the order of `moving_received`.
+    RevocationReceived {
+        secret: CommitmentSecret,
+        next_point: Point,
+        routes: Vec<RouteChoice>,
+    },
+    /// Positions in the queue of offers that came too late to be signed.
+    SignNow {
+        dropped: Vec<u32>,
+    },
+    Offered(Offer),
+    OfferRefused {
+        key: ForwardKey,
+        reason: FailureReason,
+    },
+    /// `next` is the router's answer to a failure, absent where there is nothing to choose.
+    ResultTaken {
+        key: ForwardKey,
+        from: OwnerId,
+        result: ForwardResult,
+        next: Option<RouteChoice>,
+    },
+    Acknowledged {
+        key: ForwardKey,
+    },
+    Connected {
+        session: SessionId,
+    },
     Disconnected,
+    Reestablished {
+        missing: Missing,
+    },
+    /// The counterparty proved that we revoked commitment `number`, which we do not remember.
+    ProvenBehind {
+        number: u64,
+    },
+    Opened(Box<First>),
+    Accepted(Box<First>),
+    AcceptReceived {
+        minimum_depth: u32,
+        counterparty: Box<SideParameters>,
+    },
+    FundingBuilt {
+        transaction: Box<Transaction>,
+        outpoint: OutPoint,
+    },
+    FundingCreated {
+        outpoint: OutPoint,
+        signature: CompactSignature,
+        sealed: Vec<u8>,
+    },
+    FundingSigned {
+        signature: CompactSignature,
+        sealed: Vec<u8>,
+    },
+    OpeningEnded {
+        cause: OpeningFailure,
+    },
+    ReadyReceived,
+    FundingConfirmed {
+        height: u32,
+        block_index: u32,
+    },
+    FundingUndone,
+    FundingDeep,
+    ShutdownSent {
+        script: ScriptBuf,
+    },
+    ShutdownReceived {
+        script: ScriptBuf,
+    },
+    TermsProposed(ClosingTerms),
+    TermsAccepted(ClosingTerms),
+    TicketTaken {
+        terms: ClosingTerms,
+        signature: CompactSignature,
+    },
+    HandedOver {
+        transaction: Box<Transaction>,
+    },
+    AgreedSpend {
+        txid: Txid,
+        height: u32,
+        paid_sat: u64,
+    },
+    SpendUndone,
+    SpendFinal,
+    Failed {
+        cause: FailureCause,
+    },
+}
+
+/// The first input of a channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct First {
+    pub(super) names: Names,
+    pub(super) terms: Terms,
+    pub(super) session: SessionId,
+}
+
+/// What the counterparty missed, by its `channel_reestablish`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Missing {
+    pub(super) commitment: bool,
+    pub(super) revocation: bool,
+    /// It may have missed `channel_ready`: no commitment was ever exchanged.
+    pub(super) ready: bool,
 }
 
 /// The bytes are no input, or no snapshot, of this version.

@@ -8,18 +8,51 @@
 //! - `apply` reads nothing but the state and the input, and does no curve operation: replaying the journal's inputs gives
 //!   the same state and the same effects.
 //! - Our own signatures and secrets are in neither: effects name them and [`Channel::message`] makes them at release.
+//!
+//! The host's duties: one first input ([`Channel::check_open`] or [`Channel::check_accept`]), then every event through `check`;
+//! inputs applied in the order they are journaled; a [`Violation`] turned into [`Channel::violated`]; after a restart
+//! `Command::Disconnected`, the chain followed to its tip, then [`Channel::resume`].
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `htlc` | the life of an HTLC: states, steps, limits' sums |
+//! | `books` | who owns what in the four commitments that count |
+//! | `state` | all that is durable |
+//! | `input` | the steps a journal holds |
+//! | `check` | from events to inputs |
+//! | `apply` | from inputs to the next state and effects |
+//! | `release` | from effects to signed messages |
+//! | `resume`, `snapshot`, `view` | after a restart; as bytes; for people |
 
+mod apply;
+mod books;
+mod check;
+mod htlc;
 mod input;
+mod release;
+mod resume;
+mod snapshot;
+mod state;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
+use std::sync::OnceLock;
+
+use bitcoin::{Amount, OutPoint};
+
+use self::apply::Out;
+use self::input::Kind;
+use self::state::State;
 use crate::bytes::KeyId;
-use crate::effect::{Effect, ToSend};
-use crate::error::{Refusal, Rejection, Violation};
-use crate::event::{AcceptRequest, Event, OpenRequest, Role};
-use crate::forward::{Offer, Router};
+use crate::effect::Effect;
+use crate::error::{FailureCause, Violation};
+use crate::event::Role;
+use crate::forward::Router;
 use crate::ids::{ChannelId, OwnerId, SessionId};
 use crate::keys::Point;
-use crate::message::{Message, OpenChannel};
+use crate::parameters::{ChannelContext, ChannelParameters, PartyParameters, Side};
 use crate::policy::Policy;
 use crate::signer::Signer;
 
@@ -53,141 +86,106 @@ pub enum Checked {
 pub struct NotAnOpening;
 
 /// One channel, seen from one of its ends.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Channel {
-    owner: OwnerId,
-    /// No channel exists yet: the bodies below follow at once.
-    never: std::convert::Infallible,
+    state: State,
+    /// Made at the first use after a start: ten points parsed, and what rounds share.
+    context: OnceLock<Box<ChannelContext>>,
 }
 
 impl Channel {
-    /// Checks a request to open a channel that this side funds. The input is its first.
-    pub fn check_open(request: OpenRequest, context: &Context<'_>) -> Result<Input, Rejection> {
-        let _ = (request, context);
-        Err(Refusal::NotOpenYet.into())
-    }
-
-    /// Checks the counterparty's proposal of a channel. The input is its first.
-    pub fn check_accept(
-        request: AcceptRequest,
-        message: &OpenChannel,
-        context: &Context<'_>,
-    ) -> Result<Input, Rejection> {
-        let _ = (request, message, context);
-        Err(Refusal::NotOpenYet.into())
-    }
-
     /// The channel that a first input opens.
     pub fn from_first(input: &Input, effects: &mut Vec<Effect>) -> Result<Self, NotAnOpening> {
-        let _ = (input, effects);
-        Err(NotAnOpening)
+        let (Kind::Opened(first) | Kind::Accepted(first)) = &input.0 else { return Err(NotAnOpening) };
+        let state = State::first(first);
+        state.first_effects(&mut Out::new(effects));
+        Ok(Self::from_state(state))
     }
 
-    /// Decides about an event. Changes nothing.
-    pub fn check(&self, event: Event, context: &Context<'_>) -> Result<Checked, Rejection> {
-        let _ = (event, context);
-        Ok(Checked::Nothing)
+    fn from_state(state: State) -> Self {
+        Self { state, context: OnceLock::new() }
     }
 
     /// Takes one step. `effects` are appended in the order in which they are to be performed.
     pub fn apply(&mut self, input: &Input, effects: &mut Vec<Effect>) {
-        let _ = (input, effects);
+        self.state.apply(&input.0, &mut Out::new(effects));
     }
 
     /// The input by which a violation fails the channel.
     pub fn violated(&self, violation: Violation) -> Input {
-        let _ = violation;
-        Input(input::Kind::Disconnected)
+        Input(Kind::Failed { cause: FailureCause::Violation(violation) })
     }
 
-    /// At release: turns what an effect named into the message, signing with the signer. `None` if the state moved past it.
-    pub fn message(&self, to_send: &ToSend, signer: &dyn Signer) -> Option<Message> {
-        let _ = (to_send, signer);
-        None
+    /// What the transactions depend on, for an outpoint known or proposed.
+    fn parameters(&self, funding_outpoint: OutPoint) -> ChannelParameters {
+        let terms = &self.state.terms;
+        let counterparty = self.state.counterparty_parameters();
+        ChannelParameters {
+            format: terms.format,
+            funding_outpoint,
+            funding_amount: Amount::from_sat(terms.capacity_sat),
+            opener: terms.opener,
+            holder: PartyParameters {
+                basepoints: terms.holder.basepoints,
+                to_self_delay_blocks: counterparty.to_self_delay_blocks,
+            },
+            counterparty: PartyParameters {
+                basepoints: counterparty.basepoints,
+                to_self_delay_blocks: terms.holder.to_self_delay_blocks,
+            },
+            dust_limit: Amount::from_sat(terms.dust_limit_sat),
+        }
     }
 
-    /// After replay and `Disconnected`: everything that must be (harmlessly) repeated. `Offer`s of unresolved incoming HTLCs,
-    /// results not acknowledged, watches, broadcasts, tickets, publish jobs.
-    pub fn resume(&self, effects: &mut Vec<Effect>) {
-        let _ = effects;
-    }
-
-    /// Whether `SignNow` would sign: updates pending, no round under way, counterparty online.
-    pub fn wants_to_sign(&self) -> bool {
-        false
-    }
-
-    /// Hub: whether `ProposeTerms` is due: both sides have shut down, nothing is in flight, no terms were proposed since the
-    /// counterparty came online.
-    pub fn wants_terms(&self) -> bool {
-        false
-    }
-
-    /// Whether an offer could be taken now, by the rules of `check`. For a choice among channels before anything is asked.
-    pub fn can_offer(&self, offer: &Offer, context: &Context<'_>) -> Result<(), Refusal> {
-        let _ = (offer, context);
-        Err(Refusal::NotOpenYet)
-    }
-
-    /// Everything, as bytes with a version in front.
-    pub fn encode_snapshot(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    /// Reads what [`Channel::encode_snapshot`] wrote. No bytes make it panic.
-    pub fn decode_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let _ = bytes;
-        Err(DecodeError::Malformed)
-    }
-
-    /// SHA-256 of the snapshot: equal states have equal hashes.
-    pub fn state_hash(&self) -> [u8; 32] {
-        [0; 32]
-    }
-
-    /// Everything tables and RPCs show. Costs a pass over nothing: sums are kept.
-    pub fn view(&self) -> ChannelView {
-        match self.never {}
-    }
-
-    /// The next height at which `ChainEvent::Deadline` is due; cheap enough to ask after every input.
-    pub fn next_deadline(&self) -> Option<u32> {
-        None
-    }
-
-    /// Hub, frozen: the ticket. None before.
-    pub fn ticket(&self) -> Option<ReadyTicket> {
-        None
-    }
-
-    /// Failed: our latest commitment, fully signed. None where publishing it would be wrong.
-    pub fn publish_job(&self, signer: &dyn Signer) -> Option<PublishJob> {
-        let _ = signer;
-        None
-    }
-
-    /// The machine's number.
-    pub const fn owner(&self) -> OwnerId {
-        self.owner
+    /// What all rounds share. Called only once the funding is known.
+    fn context(&self) -> &ChannelContext {
+        self.context.get_or_init(|| {
+            let funding = self.state.funding.as_ref().expect("commitments exist only of a known funding");
+            let parameters = self.parameters(funding.outpoint);
+            Box::new(ChannelContext::new(parameters).expect("the opening parsed every point"))
+        })
     }
 }
 
-/// Names that never change, and what the directory of recipients needs after every input.
+/// Names that never change.
 impl Channel {
-    pub fn channel_id(&self) -> ChannelId {
-        ChannelId([0; 32])
+    /// The machine's number.
+    pub const fn owner(&self) -> OwnerId {
+        self.state.names.owner
     }
-    pub fn key_id(&self) -> KeyId {
-        KeyId::from_bytes([0; 32])
+
+    pub const fn channel_id(&self) -> ChannelId {
+        self.state.names.channel_id
     }
-    pub fn role(&self) -> Role {
-        Role::Hub
+
+    pub const fn key_id(&self) -> KeyId {
+        self.state.names.key_id
     }
-    pub fn counterparty_node(&self) -> Point {
-        Point::from_bytes([0; 33])
+
+    pub const fn role(&self) -> Role {
+        self.state.names.role
     }
+
+    pub const fn counterparty_node(&self) -> Point {
+        self.state.names.counterparty_node
+    }
+
+    pub const fn opener(&self) -> Side {
+        self.state.terms.opener
+    }
+
+    /// The funding's place, once it is known.
+    pub fn funding_outpoint(&self) -> Option<OutPoint> {
+        self.state.funding.as_ref().map(|funding| funding.outpoint)
+    }
+
     /// The session that is current, reestablished or not.
     pub fn session(&self) -> Option<SessionId> {
-        None
+        self.state.session()
+    }
+
+    /// Whether updates can be exchanged now.
+    pub fn is_online(&self) -> bool {
+        self.state.is_operating()
     }
 }

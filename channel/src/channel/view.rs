@@ -2,6 +2,9 @@
 
 use bitcoin::{Amount, OutPoint, Transaction, Txid};
 
+use super::Channel;
+use super::htlc::{HtlcState, Removal, Which};
+use super::state::{Connection, Phase};
 use crate::amount::Msat;
 use crate::bytes::{KeyId, PaymentHash};
 use crate::closing::{ClosingTerms, TicketSpec};
@@ -88,8 +91,9 @@ pub struct ChannelView {
     pub counterparty_commitment_number: u64,
     /// Blocks we would wait for our own balance after a unilateral close.
     pub holder_to_self_delay_blocks: u16,
+    /// Blocks the counterparty would wait: within these we must be online to punish a revoked state.
     pub counterparty_to_self_delay_blocks: u16,
-    /// Height by which we must be online again to punish an old state published now: `to_self_delay` of the counterparty.
+    /// The height at which an HTLC must be resolved on the chain.
     pub next_deadline: Option<u32>,
 }
 
@@ -121,4 +125,135 @@ pub struct PublishJob {
     pub transaction: Transaction,
     /// Of received HTLCs that have an output.
     pub preimages: Vec<(PaymentHash, Preimage)>,
+}
+
+impl Channel {
+    /// Everything tables and RPCs show. Costs a pass over the live HTLCs.
+    pub fn view(&self) -> ChannelView {
+        let state = &self.state;
+        let in_flight = |offerer: Side, htlcs: &mut dyn Iterator<Item = (HtlcState, Msat)>| {
+            let which = Which::latest(Side::Holder, offerer);
+            htlcs
+                .filter(|(state, _)| state.is_in(which))
+                .fold(Msat::ZERO, |sum, (_, amount)| sum.saturating_add(amount))
+        };
+        let balances = state.books.holder.latest;
+        ChannelView {
+            owner: state.names.owner,
+            channel_id: state.names.channel_id,
+            role: state.names.role,
+            counterparty_node: state.names.counterparty_node,
+            opener: state.terms.opener,
+            phase: self.phase(),
+            connection: match state.connection {
+                Connection::Offline => ConnectionView::Offline,
+                Connection::Reestablishing(session) => ConnectionView::Reestablishing(session),
+                Connection::Online(session) => ConnectionView::Online(session),
+            },
+            capacity: state.funding_amount(),
+            funding_outpoint: state.funding.as_ref().map(|funding| funding.outpoint),
+            minimum_depth: state.terms.minimum_depth,
+            holder_msat: balances.holder,
+            counterparty_msat: balances.counterparty,
+            offered_msat: in_flight(
+                Side::Holder,
+                &mut state.htlcs.offered.values().map(|htlc| (htlc.state, htlc.add.amount_msat)),
+            ),
+            received_msat: in_flight(
+                Side::Counterparty,
+                &mut state.htlcs.received.values().map(|htlc| (htlc.state, htlc.add.amount_msat)),
+            ),
+            htlcs: state.htlcs.offered.len() + state.htlcs.received.len() + state.updates.queued.len(),
+            spendable_msat: self.spendable(),
+            receivable_msat: self.receivable(),
+            reserve_msat: state.reserve(),
+            dust_exposure_msat: state.htlcs.index.dust_exposure,
+            holder_commitment_number: state.holder.number,
+            counterparty_commitment_number: state.counterparty.as_ref().map_or(0, |their| their.number),
+            holder_to_self_delay_blocks: state
+                .terms
+                .counterparty
+                .as_ref()
+                .map_or(0, |theirs| theirs.to_self_delay_blocks),
+            counterparty_to_self_delay_blocks: state.terms.holder.to_self_delay_blocks,
+            next_deadline: self.next_deadline(),
+        }
+    }
+
+    /// Where the channel is in its life.
+    pub fn phase(&self) -> PhaseView {
+        let state = &self.state;
+        let (by_us, by_counterparty) =
+            (state.shutdowns.holder.is_some(), state.shutdowns.counterparty.is_some());
+        match &state.phase {
+            Phase::Proposed | Phase::Building | Phase::FundingSent | Phase::Accepted => PhaseView::Opening,
+            Phase::AwaitingConfirmation => {
+                let confirmed = state.funding.as_ref().and_then(|funding| funding.confirmed);
+                PhaseView::AwaitingConfirmation { confirmed_height: confirmed.map(|at| at.height) }
+            }
+            Phase::Open if by_us || by_counterparty => PhaseView::ShuttingDown { by_us, by_counterparty },
+            Phase::Open => PhaseView::Open,
+            Phase::Frozen => match &state.closing.frozen {
+                Some(agreement) => PhaseView::Frozen { terms: agreement.terms },
+                None => PhaseView::ShuttingDown { by_us, by_counterparty },
+            },
+            Phase::Closing { txid, height } => PhaseView::Closing { txid: *txid, height: *height },
+            Phase::Closed { txid, height } => PhaseView::Closed { txid: *txid, height: *height },
+            Phase::Aborted => PhaseView::Aborted,
+            Phase::Failed { cause } => PhaseView::Failed { cause: cause.clone() },
+        }
+    }
+
+    /// Whether an HTLC could be offered now, as far as the channel's state goes.
+    pub fn is_usable(&self) -> bool {
+        let state = &self.state;
+        state.is_operating()
+            && state.shutdowns.holder.is_none()
+            && state.shutdowns.counterparty.is_none()
+            && state.funding.as_ref().is_some_and(|funding| funding.deep)
+    }
+
+    /// The largest HTLC we could offer now by balance and the limit on what is in flight; zero where none could be. Costs nothing.
+    pub fn spendable(&self) -> Msat {
+        self.largest(Side::Holder)
+    }
+
+    /// The same for the counterparty.
+    pub fn receivable(&self) -> Msat {
+        self.largest(Side::Counterparty)
+    }
+
+    fn largest(&self, offerer: Side) -> Msat {
+        if !self.is_usable() {
+            return Msat::ZERO;
+        }
+        let allowed = self.receiver_parameters(offerer);
+        let room = allowed.max_htlc_value_in_flight_msat.saturating_sub(self.flight(offerer).amount);
+        let largest = self.available(offerer).min(room);
+        if largest < allowed.htlc_minimum_msat { Msat::ZERO } else { largest }
+    }
+
+    /// Hub, frozen: all the settlement engine needs to put the channel into a batch. `None` before.
+    pub fn ticket(&self) -> Option<ReadyTicket> {
+        let agreement = self.state.closing.frozen?;
+        Some(ReadyTicket {
+            owner: self.state.names.owner,
+            channel_id: self.state.names.channel_id,
+            key_id: self.state.names.key_id,
+            terms: agreement.terms,
+            spec: self.ticket_spec(&agreement.terms),
+            signature: agreement.ticket?,
+        })
+    }
+
+    /// Preimages of received HTLCs with outputs, for claims on the chain.
+    pub(super) fn known_preimages(&self) -> Vec<(PaymentHash, Preimage)> {
+        let received = self.state.htlcs.received.values().filter(|htlc| !htlc.trimmed);
+        received
+            .filter_map(|htlc| match htlc.removal? {
+                Removal::Fulfilled(preimage) => Some((htlc.add.payment_hash, preimage)),
+                Removal::Failed(_) => None,
+            })
+            .collect()
+    }
 }

@@ -1,0 +1,148 @@
+//! The chain's word. It is neither refused nor disputed: what does not fit the channel fails it.
+
+use bitcoin::{OutPoint, Transaction, Txid};
+
+use super::{Verdict, decided, refused};
+use crate::channel::input::Kind;
+use crate::channel::state::{Funding, Phase};
+use crate::channel::{Channel, Checked};
+use crate::effect::OpeningFailure;
+use crate::error::{FailureCause, Refusal};
+use crate::event::ChainEvent;
+use crate::limits::{CLAIM_MARGIN_BLOCKS, OUTGOING_GRACE_BLOCKS};
+
+impl Channel {
+    pub(super) fn check_chain(&self, event: ChainEvent) -> Verdict {
+        let Some(funding) = &self.state.funding else { return refused(Refusal::NoFunding) };
+        match event {
+            ChainEvent::FundingConfirmed { height, block_index, output } => {
+                if !self.waits_for_funding() || funding.confirmed.is_some() {
+                    return Ok(Checked::Nothing);
+                }
+                if !self.is_our_funding(output.as_ref()) {
+                    return decided(Kind::Failed { cause: FailureCause::WrongFunding });
+                }
+                decided(Kind::FundingConfirmed { height, block_index })
+            }
+            ChainEvent::FundingUndone => {
+                if !self.waits_for_funding() || funding.confirmed.is_none() {
+                    return Ok(Checked::Nothing);
+                }
+                decided(Kind::FundingUndone)
+            }
+            ChainEvent::FundingDeep { .. } => {
+                if !self.waits_for_funding() || funding.deep || funding.confirmed.is_none() {
+                    return Ok(Checked::Nothing);
+                }
+                decided(Kind::FundingDeep)
+            }
+            ChainEvent::FundingNeverConfirms { .. } => self.check_never_confirms(funding),
+            ChainEvent::FundingSpent { height, transaction } => {
+                self.check_spent(funding.outpoint, height, &transaction)
+            }
+            ChainEvent::SpendUndone { txid } if self.closes_with(txid) => decided(Kind::SpendUndone),
+            ChainEvent::SpendFinal { txid, .. } if self.closes_with(txid) => decided(Kind::SpendFinal),
+            ChainEvent::SpendUndone { .. } | ChainEvent::SpendFinal { .. } => Ok(Checked::Nothing),
+            ChainEvent::Deadline { height } => match self.next_deadline() {
+                Some(deadline) if deadline <= height => {
+                    decided(Kind::Failed { cause: FailureCause::HtlcDeadline { height } })
+                }
+                Some(_) | None => refused(Refusal::NoDeadline { height }),
+            },
+        }
+    }
+
+    fn closes_with(&self, txid: Txid) -> bool {
+        matches!(self.state.phase, Phase::Closing { txid: known, .. } if known == txid)
+    }
+
+    /// The phases in which the funding's place in the chain matters; later only its spend does.
+    fn waits_for_funding(&self) -> bool {
+        match self.state.phase {
+            Phase::AwaitingConfirmation | Phase::Open | Phase::Frozen => true,
+            Phase::Proposed
+            | Phase::Building
+            | Phase::FundingSent
+            | Phase::Accepted
+            | Phase::Closing { .. }
+            | Phase::Closed { .. }
+            | Phase::Aborted
+            | Phase::Failed { .. } => false,
+        }
+    }
+
+    fn check_never_confirms(&self, funding: &Funding) -> Verdict {
+        if !self.waits_for_funding() || funding.confirmed.is_some() {
+            return Ok(Checked::Nothing);
+        }
+        match self.state.phase {
+            Phase::AwaitingConfirmation => {
+                decided(Kind::OpeningEnded { cause: OpeningFailure::NeverConfirmed })
+            }
+            Phase::Proposed
+            | Phase::Building
+            | Phase::FundingSent
+            | Phase::Accepted
+            | Phase::Open
+            | Phase::Frozen
+            | Phase::Closing { .. }
+            | Phase::Closed { .. }
+            | Phase::Aborted
+            | Phase::Failed { .. } => decided(Kind::Failed { cause: FailureCause::WrongFunding }),
+        }
+    }
+
+    /// The funding output is spent: by the agreed close, or by something nobody agreed on.
+    fn check_spent(&self, funding: OutPoint, height: u32, transaction: &Transaction) -> Verdict {
+        if !transaction.input.iter().any(|input| input.previous_output == funding) {
+            return refused(Refusal::NotOurSpend);
+        }
+        if let Some((txid, paid)) = self.agreed_spend(transaction) {
+            return match self.state.phase {
+                Phase::Closed { .. } | Phase::Aborted => Ok(Checked::Nothing),
+                Phase::Proposed
+                | Phase::Building
+                | Phase::FundingSent
+                | Phase::Accepted
+                | Phase::AwaitingConfirmation
+                | Phase::Open
+                | Phase::Frozen
+                | Phase::Closing { .. }
+                | Phase::Failed { .. } => {
+                    decided(Kind::AgreedSpend { txid, height, paid_sat: paid.to_sat() })
+                }
+            };
+        }
+        let txid = transaction.compute_txid();
+        match self.state.phase {
+            // What to do about it is for the chain's claims; the cause that came first stays.
+            Phase::Failed { .. } | Phase::Closed { .. } | Phase::Aborted => Ok(Checked::Nothing),
+            Phase::Proposed
+            | Phase::Building
+            | Phase::FundingSent
+            | Phase::Accepted
+            | Phase::AwaitingConfirmation
+            | Phase::Open
+            | Phase::Frozen
+            | Phase::Closing { .. } => {
+                decided(Kind::Failed { cause: FailureCause::UnexpectedSpend { txid } })
+            }
+        }
+    }
+
+    /// The next height at which `ChainEvent::Deadline` is due; cheap enough to ask after every input.
+    pub fn next_deadline(&self) -> Option<u32> {
+        if self.state.phase != Phase::Open {
+            return None;
+        }
+        let index = &self.state.htlcs.index;
+        let offered =
+            index.earliest_offered_expiry().map(|expiry| expiry.saturating_add(OUTGOING_GRACE_BLOCKS));
+        let claimable =
+            index.earliest_claimable_expiry().map(|expiry| expiry.saturating_sub(CLAIM_MARGIN_BLOCKS));
+        match (offered, claimable) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+}

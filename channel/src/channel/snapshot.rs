@@ -1,0 +1,102 @@
+//! Snapshots: all of a channel as bytes, with a version in front.
+
+use bitcoin::hashes::{Hash, sha256};
+
+use super::books::Balances;
+use super::htlc::Which;
+use super::state::{Phase, State};
+use super::{Channel, DecodeError};
+use crate::amount::Msat;
+use crate::parameters::Side;
+
+/// Raised with each change of what a snapshot holds; an older one is then migrated here.
+const VERSION: u8 = 1;
+
+impl Channel {
+    /// Everything, as bytes with a version in front.
+    pub fn encode_snapshot(&self) -> Vec<u8> {
+        postcard::to_extend(&self.state, vec![VERSION]).expect("a state is plain data, and a vector grows")
+    }
+
+    /// Reads what [`Channel::encode_snapshot`] wrote: all of `bytes`. No bytes make it panic; books that do not add up are
+    /// refused.
+    pub fn decode_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (version, rest) = bytes.split_first().ok_or(DecodeError::Malformed)?;
+        if *version != VERSION {
+            return Err(DecodeError::UnknownVersion { found: *version, expected: VERSION });
+        }
+        let (mut state, rest): (State, _) =
+            postcard::take_from_bytes(rest).map_err(|_| DecodeError::Malformed)?;
+        if !rest.is_empty() {
+            return Err(DecodeError::TrailingBytes);
+        }
+        if !state.is_consistent() {
+            return Err(DecodeError::Inconsistent);
+        }
+        state.reindex();
+        Ok(Self::from_state(state))
+    }
+
+    /// SHA-256 of the snapshot: equal states have equal hashes.
+    pub fn state_hash(&self) -> [u8; 32] {
+        sha256::Hash::hash(&self.encode_snapshot()).to_byte_array()
+    }
+}
+
+impl State {
+    pub(super) fn reindex(&mut self) {
+        let queued = self.updates.queued.iter().map(|offer| offer.amount_msat);
+        let queued = queued.map(|amount| (amount, self.is_trimmed(amount))).collect::<Vec<_>>();
+        self.htlcs.reindex(queued.into_iter());
+    }
+
+    /// What every state of a channel keeps; a snapshot that does not was damaged.
+    pub(super) fn is_consistent(&self) -> bool {
+        let parties = self.terms.counterparty.is_some() == self.counterparty.is_some()
+            && (self.funding.is_none() || self.counterparty.is_some());
+        let funded = match self.phase {
+            Phase::Proposed | Phase::Building | Phase::Accepted | Phase::Aborted => true,
+            Phase::FundingSent
+            | Phase::AwaitingConfirmation
+            | Phase::Open
+            | Phase::Frozen
+            | Phase::Closing { .. }
+            | Phase::Closed { .. }
+            | Phase::Failed { .. } => self.funding.is_some(),
+        };
+        let ids = self.htlcs.offered.keys().all(|id| *id < self.htlcs.next_offered_id)
+            && self.htlcs.received.keys().all(|id| *id < self.htlcs.next_received_id);
+        parties && funded && ids && self.is_conserved()
+    }
+
+    /// In each of the four commitments: both balances and the HTLCs in it are the capacity.
+    pub(super) fn is_conserved(&self) -> bool {
+        let sides = [(Side::Holder, self.books.holder), (Side::Counterparty, self.books.counterparty)];
+        sides.into_iter().all(|(owner, books)| {
+            self.adds_up(books.latest, |offerer| Which::latest(owner, offerer), Msat::ZERO)
+                && self.adds_up(books.next, |offerer| Which::next(owner, offerer), self.queued_for(owner))
+        })
+    }
+
+    /// Offers not signed yet are in the counterparty's next commitment.
+    fn queued_for(&self, owner: Side) -> Msat {
+        match owner {
+            Side::Holder => Msat::ZERO,
+            Side::Counterparty => {
+                let queued = self.updates.queued.iter().map(|offer| offer.amount_msat);
+                Msat::checked_sum(queued).unwrap_or(Msat::MAX)
+            }
+        }
+    }
+
+    fn adds_up(&self, balances: Balances, which: impl Fn(Side) -> Which, queued: Msat) -> bool {
+        let offered =
+            self.htlcs.offered.values().map(|htlc| (Side::Holder, htlc.state, htlc.add.amount_msat));
+        let received =
+            self.htlcs.received.values().map(|htlc| (Side::Counterparty, htlc.state, htlc.add.amount_msat));
+        let in_flight = offered.chain(received).filter(|(offerer, state, _)| state.is_in(which(*offerer)));
+        let amounts = in_flight.map(|(_, _, amount)| amount);
+        Msat::checked_sum(amounts.chain([balances.holder, balances.counterparty, queued]))
+            == Some(self.capacity())
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests of the state machine: scenarios, one case a rule, properties.
+
+mod flows;
+mod pair;
+
+/// Bitcoin's own interpreter accepts the spend of the one output.
+fn verify_script(spend: &bitcoin::Transaction, spent: &bitcoin::TxOut) {
+    let bytes = bitcoin::consensus::serialize(spend);
+    bitcoinconsensus::verify(spent.script_pubkey.as_bytes(), spent.value.to_sat(), &bytes, None, 0).unwrap();
+}
