@@ -6,6 +6,7 @@
 mod error;
 mod keys;
 mod load;
+mod policy;
 mod value;
 
 use std::net::SocketAddr;

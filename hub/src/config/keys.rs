@@ -172,9 +172,9 @@ static KEYS: &[Key] = &[
     key!(
         "policy.cltv_expiry_delta",
         "40",
-        "Least difference, in blocks, between the expiry of a payment coming in and of the same going out:\nthe time the hub has to claim on the chain.",
+        "Least difference, in blocks, between the expiry of a payment coming in and of the same going out:\nthe time the hub has to claim on the chain. At least its claim margin and grace, 15 blocks, and one more.",
         policy.cltv_expiry_delta,
-        |v| integer(v, 2..=2016)
+        |v| integer(v, 16..=2016)
     ),
     key!(
         "policy.max_cltv_expiry_delta",
@@ -216,7 +216,7 @@ static KEYS: &[Key] = &[
         "4000",
         "Payments without outputs (below the dust limit) in flight in a channel and direction.",
         policy.max_accepted_dust_htlcs,
-        |v| integer(v, 0..=50_000)
+        |v| integer(v, 0..=u64::from(channel::limits::MAX_DUST_HTLCS))
     ),
     key!(
         "policy.max_dust_htlc_exposure_msat",

@@ -1,0 +1,191 @@
+//! Channels that the hub opens with its own coins because a wallet asked. The request is its own record: a repeat gets the
+//! channel of the first.
+
+use std::time::Instant;
+
+use channel::bytes::KeyId;
+use channel::event::{OpenRequest, Role};
+use channel::ids::{ChannelId, OwnerId, SessionId};
+use channel::keys::Point;
+use proto::error::{ErrorCode, ErrorDetail, detail};
+use proto::frame::{InboundReply, InboundRequest};
+use proto::request_id::RequestId;
+use rand::RngCore;
+use shard::{Mail, Refused, Reply, ReplyTo};
+
+use crate::directory::Place;
+use crate::session::ToWallet;
+
+use super::mail::ControlMail;
+use super::registry::{Inbound, InboundState, Input, RegistryError};
+use super::thread::Control;
+
+impl Control {
+    pub(super) fn inbound(&mut self, session: SessionId, node: Point, asked: &InboundRequest) {
+        match self.open_inbound(session, node, asked) {
+            Ok(None) => {}
+            Ok(Some(channel)) => self.answer(&node, asked.request_id, Ok(channel)),
+            Err(refusal) => self.answer(&node, asked.request_id, Err(refusal)),
+        }
+    }
+
+    /// `Ok(None)`: the shard decides, and answers later.
+    fn open_inbound(
+        &mut self,
+        session: SessionId,
+        node: Point,
+        asked: &InboundRequest,
+    ) -> Result<Option<ChannelId>, ErrorDetail> {
+        let request = RequestId::from_bytes(asked.request_id).map_err(ErrorDetail::from)?;
+        if let Some(known) = self.registry.inbound().get(&(node, request.0)) {
+            if known.amount_sat != asked.amount_sat {
+                let text = format!("this request_id came before for {} sat", known.amount_sat);
+                return Err(detail(ErrorCode::RequestIdReused, text));
+            }
+            return match known.state {
+                // The first is still under way: its answer serves the repeat too.
+                InboundState::Requested => Ok(None),
+                InboundState::Opened | InboundState::Ended => Ok(Some(known.channel_id)),
+            };
+        }
+        request.check_age(self.turn.now_ms).map_err(ErrorDetail::from)?;
+        self.check_policy(&node, asked.amount_sat)?;
+        let owner = self.setup.mailboxes.placement().place();
+        let owner = owner.map_err(|error| detail(ErrorCode::LimitReached, error.to_string()))?;
+        let channel_id = ChannelId(random());
+        let taken = self.setup.directory.reserve(
+            channel_id,
+            Place { owner, node },
+            self.setup.max_channels_per_wallet,
+        );
+        taken.map_err(|taken| detail(ErrorCode::LimitReached, taken.to_string()))?;
+        let inbound =
+            Inbound { amount_sat: asked.amount_sat, owner, channel_id, state: InboundState::Requested };
+        self.journal(Input::InboundRequested { node, request: request.0, inbound });
+        self.ask_shard(session, node, request, inbound);
+        Ok(None)
+    }
+
+    fn check_policy(&self, node: &Point, amount_sat: u64) -> Result<(), ErrorDetail> {
+        let policy = &self.setup.inbound;
+        if self.setup.gate.is_shut() {
+            return Err(detail(
+                ErrorCode::DiskNearlyFull,
+                "the hub's disk is nearly full: no new channels for now",
+            ));
+        }
+        if amount_sat < self.setup.min_capacity_sat || amount_sat > policy.max_channel_sat {
+            let text = format!(
+                "the amount is {amount_sat} sat, the hub opens channels of {} to {} sat",
+                self.setup.min_capacity_sat, policy.max_channel_sat
+            );
+            return Err(ErrorDetail { field: "amount_sat".into(), ..detail(ErrorCode::AgainstPolicy, text) });
+        }
+        self.registry
+            .check_inbound(node, amount_sat, policy.max_channels_per_wallet, policy.max_sat_per_wallet)
+            .map_err(|error| detail(code(&error), error.to_string()))?;
+        if !self.setup.sessions.may_open(*node, Instant::now()) {
+            let text = "too many openings in this hour (wallets.opens_per_hour): try again later";
+            return Err(detail(ErrorCode::LimitReached, text));
+        }
+        Ok(())
+    }
+
+    /// The shard is asked after this turn's append, so the request's row precedes the channel's first in the log.
+    fn ask_shard(&mut self, session: SessionId, node: Point, request: RequestId, inbound: Inbound) {
+        let open = OpenRequest {
+            owner: inbound.owner,
+            channel_id: inbound.channel_id,
+            role: Role::Hub,
+            counterparty_node: node,
+            key_id: KeyId::from_bytes(random()),
+            capacity_sat: inbound.amount_sat,
+            session,
+        };
+        let mailboxes = self.setup.mailboxes.clone();
+        let reply = ReplyTo::new(move |reply| {
+            let result = match reply {
+                Reply::Opened { .. } | Reply::Done | Reply::Answer(_) => Ok(()),
+                Reply::Refused(refused) => Err(refused),
+            };
+            mailboxes.control(ControlMail::Opened { node, request, result });
+        });
+        self.after_append(inbound.owner, Mail::Open { request: open, reply: Some(reply) });
+    }
+
+    /// The shard's answer, durable.
+    pub(super) fn opened(&mut self, node: Point, request: RequestId, result: Result<(), Refused>) {
+        let Some(inbound) = self.registry.inbound().get(&(node, request.0)).copied() else { return };
+        match result {
+            Ok(()) => {
+                if inbound.state == InboundState::Requested {
+                    self.journal(Input::InboundOpened { node, request: request.0 });
+                }
+                self.answer(&node, request.0, Ok(inbound.channel_id));
+            }
+            Err(refused) => {
+                self.journal(Input::InboundDropped { node, request: request.0 });
+                self.setup.directory.remove(&inbound.channel_id, inbound.owner);
+                let refusal = ErrorDetail {
+                    channel_id: inbound.channel_id.0.to_vec().into(),
+                    ..detail(ErrorCode::ChannelRefused, refused.to_string())
+                };
+                self.answer(&node, request.0, Err(refusal));
+            }
+        }
+    }
+
+    /// A channel ended: it counts no more against its wallet's limits.
+    pub(super) fn finished(&mut self, owner: OwnerId, channel: ChannelId) {
+        self.setup.directory.remove(&channel, owner);
+        let of_channel = |(_, inbound): &(&(Point, [u8; 16]), &Inbound)| inbound.channel_id == channel;
+        let found = self.registry.inbound().iter().find(of_channel).map(|(key, _)| *key);
+        if let Some((node, request)) = found {
+            self.journal(Input::InboundEnded { node, request });
+        }
+    }
+
+    /// After a start, when every channel there is has been published: what became of the openings of the last run.
+    pub(super) fn started(&mut self) {
+        let pending: Vec<((Point, [u8; 16]), Inbound)> = self
+            .registry
+            .inbound()
+            .iter()
+            .filter(|(_, inbound)| inbound.state != InboundState::Ended)
+            .map(|(key, inbound)| (*key, *inbound))
+            .collect();
+        for ((node, request), inbound) in pending {
+            let lives = self.setup.directory.place(&inbound.channel_id).is_some();
+            match (inbound.state, lives) {
+                (InboundState::Requested, true) => self.journal(Input::InboundOpened { node, request }),
+                (InboundState::Requested, false) => self.journal(Input::InboundDropped { node, request }),
+                (InboundState::Opened, false) => self.journal(Input::InboundEnded { node, request }),
+                (InboundState::Opened, true) | (InboundState::Ended, _) => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, node: &Point, request_id: [u8; 16], result: Result<ChannelId, ErrorDetail>) {
+        let to = self.setup.sessions.outgoing_to(node);
+        self.tell(to, ToWallet::InboundReply(InboundReply { request_id, result }));
+    }
+}
+
+fn code(error: &RegistryError) -> ErrorCode {
+    match error {
+        RegistryError::TooManyInbound { .. } | RegistryError::TooMuchInbound { .. } => {
+            ErrorCode::AgainstPolicy
+        }
+        RegistryError::StreamExists
+        | RegistryError::TooManyStreams { .. }
+        | RegistryError::HubFull { .. }
+        | RegistryError::NoSuchStream
+        | RegistryError::TooManyRequests { .. } => ErrorCode::LimitReached,
+    }
+}
+
+fn random() -> [u8; 32] {
+    let mut bytes = [0u8; 32];
+    rand::rngs::OsRng.fill_bytes(&mut bytes);
+    bytes
+}
