@@ -130,9 +130,10 @@ impl Channel {
         }
         self.ticket_spec(terms).verify(signature).map_err(|flaw| match flaw {
             TicketFlaw::Signature => crate::error::Rejection::from(Violation::WrongTicketSignature),
-            TicketFlaw::BalanceExceedsFunding { .. } | TicketFlaw::NonStandardScript | TicketFlaw::Key(_) => {
-                Refusal::ImpossibleTicket(flaw).into()
-            }
+            TicketFlaw::BalanceExceedsFunding { .. }
+            | TicketFlaw::DustLimitOutOfRange { .. }
+            | TicketFlaw::NonStandardScript
+            | TicketFlaw::Key(_) => Refusal::ImpossibleTicket(flaw).into(),
         })?;
         decided(Kind::TicketTaken { terms: *terms, signature: *signature })
     }

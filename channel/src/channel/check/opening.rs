@@ -15,8 +15,8 @@ use crate::format::CommitmentFormat;
 use crate::funding::check_funding_output;
 use crate::keys::CompactSignature;
 use crate::limits::{
-    MAX_DUST_HTLCS, MAX_HTLCS_WITH_OUTPUT, MAX_MINIMUM_DEPTH, MAX_TO_SELF_DELAY_BLOCKS, MIN_DUST_LIMIT,
-    MIN_TO_SELF_DELAY_BLOCKS,
+    MAX_DUST_HTLCS, MAX_DUST_LIMIT, MAX_HTLCS_WITH_OUTPUT, MAX_MINIMUM_DEPTH, MAX_TO_SELF_DELAY_BLOCKS,
+    MIN_DUST_LIMIT, MIN_TO_SELF_DELAY_BLOCKS,
 };
 use crate::message::{AcceptChannel, FundingCreated, FundingSigned, OpenChannel, SideParameters};
 use crate::parameters::{ChannelContext, Side};
@@ -225,7 +225,7 @@ fn check_dust_limit(dust_limit_sat: u64, capacity_sat: u64) -> Result<(), Parame
     if dust_limit_sat < minimum_sat {
         return Err(ParameterFlaw::DustLimitTooLow { dust_limit_sat, minimum_sat });
     }
-    let maximum_sat = minimum_sat.max(capacity_sat / 100);
+    let maximum_sat = (capacity_sat / 100).clamp(minimum_sat, MAX_DUST_LIMIT.to_sat());
     if dust_limit_sat > maximum_sat {
         return Err(ParameterFlaw::DustLimitTooHigh { dust_limit_sat, maximum_sat });
     }
