@@ -175,6 +175,8 @@ impl State {
                     self.closing.proposed_in_session = true;
                 }
             }
+            // The wallet may have missed the batch it is in: the desk hands it over again.
+            (Role::Hub, Some(agreement)) if agreement.ticket.is_some() => out.push(Effect::TicketReady),
             (Role::Hub, Some(_)) | (Role::Wallet, None) => {}
         }
     }
