@@ -1,1 +1,11 @@
-//! To be written.
+//! The wallet: one node's channels with its hub, its invoices, payments and streams.
+
+pub mod config;
+pub mod data_dir;
+pub mod directory;
+pub mod history;
+pub mod ledger;
+pub mod limits;
+pub mod router;
+pub mod seed;
+pub mod token;

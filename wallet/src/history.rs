@@ -1,0 +1,102 @@
+//! What lasts of finished payments and streams: retained rows for the history, and events for subscribers.
+//!
+//! Events share the journal's index with the channels' (shard's [`shard::EventRecord`]); the first byte tells them apart.
+
+use channel::ids::StreamId;
+use journal::Retained;
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::apply::Done;
+use crate::ledger::state::{Ended, PayeeStream, PayerStream, State};
+
+/// Retained rows of finished payments: the key is 0 (sent) or 1 (received), then the complement of the number, so that the newest
+/// come first.
+pub const PAYMENTS: u8 = 32;
+
+/// Retained row of this process's starts (see [`crate::core`]).
+pub const EPOCH: u8 = 33;
+
+/// First byte of the ledger's events. Shard's versions count up from 1.
+const LEDGER_EVENT: u8 = 0x80;
+
+/// An event of the ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LedgerEvent {
+    pub time_ms: u64,
+    pub what: LedgerHappening,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum LedgerHappening {
+    Payment(Ended),
+    Paid { id: StreamId, stream: Box<PayerStream> },
+    Received { id: StreamId, stream: Box<PayeeStream> },
+}
+
+/// An event of either kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnyEvent {
+    Channel(shard::EventRecord),
+    Ledger(LedgerEvent),
+}
+
+/// The bytes are no event this program understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the event was written by a version this program does not know")]
+pub struct UnknownEvent;
+
+impl AnyEvent {
+    pub fn decode(bytes: &[u8]) -> Result<Self, UnknownEvent> {
+        match bytes.split_first() {
+            Some((&LEDGER_EVENT, rest)) => {
+                postcard::from_bytes(rest).map(AnyEvent::Ledger).map_err(|_| UnknownEvent)
+            }
+            Some(_) => shard::EventRecord::decode(bytes).map(AnyEvent::Channel).map_err(|_| UnknownEvent),
+            None => Err(UnknownEvent),
+        }
+    }
+}
+
+/// The event that tells of it. Open ticks and indices seen are left out: they are many and of no use to a subscriber.
+pub(crate) fn event(state: &State, done: &Done, time_ms: u64) -> Option<Vec<u8>> {
+    let what = match done {
+        Done::Payment(ended) => LedgerHappening::Payment(ended.as_ref().clone()),
+        Done::Stream(id) => {
+            if let Some(stream) = state.payers.get(id) {
+                let mut stream = Box::new(stream.clone());
+                stream.open.clear();
+                LedgerHappening::Paid { id: *id, stream }
+            } else {
+                let mut stream = Box::new(state.payees.get(id)?.clone());
+                stream.seen = crate::ledger::runs::IndexSet::default();
+                LedgerHappening::Received { id: *id, stream }
+            }
+        }
+    };
+    let event = LedgerEvent { time_ms, what };
+    Some(postcard::to_extend(&event, vec![LEDGER_EVENT]).expect("a vector takes any number of bytes"))
+}
+
+/// The row that keeps a finished payment.
+pub(crate) fn row(done: &Done) -> Option<Retained> {
+    match done {
+        Done::Payment(ended) => Some(Retained {
+            table: PAYMENTS,
+            key: payment_key(ended.sent, ended.number).to_vec(),
+            value: Some(postcard::to_stdvec(ended.as_ref()).expect("plain data can always be written")),
+        }),
+        Done::Stream(_) => None,
+    }
+}
+
+/// The key of a finished payment's row.
+pub fn payment_key(sent: bool, number: u64) -> [u8; 9] {
+    let mut key = [u8::from(!sent); 9];
+    key[1..].copy_from_slice(&(!number).to_be_bytes());
+    key
+}
+
+/// Reads a finished payment's row.
+pub fn read_payment(value: &[u8]) -> Result<Ended, UnknownEvent> {
+    postcard::from_bytes(value).map_err(|_| UnknownEvent)
+}

@@ -1,0 +1,67 @@
+//! Every limit of the wallet, with its reason. What is full is refused by name and changes nothing.
+
+/// Payments in flight at once: each holds an HTLC, and channels allow a few thousand.
+pub const MAX_PAYMENTS_IN_FLIGHT: usize = 10_000;
+
+/// Invoices that may still be paid. Expired ones are forgotten first; each takes about a kilobyte.
+pub const MAX_INVOICES: usize = 100_000;
+
+/// Payments made whose invoice has not expired: they are remembered so that none is paid twice. 50 bytes each.
+pub const MAX_SETTLED_REMEMBERED: usize = 1_000_000;
+
+/// Streams of each direction that have not ended. The receipts of each cost a signature a second.
+pub const MAX_LIVE_STREAMS: usize = 1_000;
+
+/// Ended streams kept for `ListStreams`; the oldest above it are forgotten.
+pub const MAX_ENDED_STREAMS: usize = 1_000;
+
+/// Request ids remembered. A day's worth at about one a second.
+pub const MAX_REQUESTS: usize = 100_000;
+
+/// Ticks of one stream: the number must leave room for replacements of failed ticks within [`STREAM_INDEX_BITS`].
+pub const MAX_TICKS: u64 = 1_000_000_000;
+
+/// Bits of a ledger HTLC's number that are a tick's index; the rest is the stream's number (0: not a stream).
+pub const STREAM_INDEX_BITS: u32 = 36;
+
+/// Most ticks of one stream in flight: what a channel allows of trimmed HTLCs.
+pub const MAX_TICKS_IN_FLIGHT: u32 = channel::limits::MAX_DUST_HTLCS as u32;
+
+/// Ticks one stream sends in one turn, so that turns stay short and streams share.
+pub const MAX_TICKS_A_TURN: u64 = 2_048;
+
+/// Gaps in the indices that a payee remembers; ticks that never arrived below the lowest gap count as used.
+pub const MAX_INDEX_GAPS: usize = 10_000;
+
+/// Channels tried for one payment (DESIGN 10.8).
+pub const MAX_ATTEMPTS: u32 = channel::limits::MAX_ATTEMPTS;
+
+/// Blocks that may pass while a payment travels: the payer adds them to what the payee asks for.
+pub const EXPIRY_SLACK_BLOCKS: u32 = 6;
+
+/// Longest description of an invoice in bytes (BOLT 11: 639 characters fit the field).
+pub const MAX_DESCRIPTION_BYTES: usize = 639;
+
+/// An invoice lives an hour unless told otherwise (BOLT 11), a year at most.
+pub const DEFAULT_INVOICE_EXPIRY_SECONDS: u32 = 3_600;
+pub const MAX_INVOICE_EXPIRY_SECONDS: u32 = 31_536_000;
+
+/// How long a proposed stream waits for its acceptance, and how often it asks, in milliseconds.
+pub const STREAM_PROPOSAL_PATIENCE_MS: u64 = 60_000;
+pub const STREAM_PROPOSAL_RETRY_MS: u64 = 2_000;
+
+/// How long a running stream goes on without a settled tick (the hub or the payee may be restarting), in milliseconds.
+pub const STREAM_STALL_PATIENCE_MS: u64 = 300_000;
+
+/// How long the payer waits for the last receipt, in milliseconds; the ticks themselves are settled by then.
+pub const STREAM_RECEIPT_PATIENCE_MS: u64 = 15_000;
+
+/// How often a payee gives receipts, in milliseconds.
+pub const RECEIPT_INTERVAL_MS: u64 = 1_000;
+
+/// Pause after failed ticks, in milliseconds: the first and the longest; it doubles between.
+pub const STREAM_PAUSE_MS: u64 = 50;
+pub const MAX_STREAM_PAUSE_MS: u64 = 2_000;
+
+/// How long an idle stream is kept by the payee, in milliseconds: a day.
+pub const STREAM_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
