@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bitcoin::{OutPoint, Transaction, Txid};
+use bitcoin::{Transaction, Txid};
 
 use crate::limits;
 use crate::rpc::{
-    MempoolCounts, RPC_VERIFY_ALREADY_IN_UTXO_SET, RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED, RpcClient, RpcError,
+    RPC_VERIFY_ALREADY_IN_UTXO_SET, RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED, RpcClient, RpcError,
 };
 use crate::verify::{FundingTransaction, HandedOver, Verified};
 
@@ -143,12 +143,8 @@ impl Node for RpcClient {
         }
         // Without a transaction index the chain can be asked for unspent outputs only; an output that is in the chain
         // proves its transaction.
-        for vout in (0u32..).take(transaction.output.len()) {
-            if self.get_tx_out(OutPoint { txid, vout }, MempoolCounts::No).await?.is_some() {
-                return Ok(Some(Published::InChain));
-            }
-        }
-        Ok(None)
+        let outputs = u32::try_from(transaction.output.len()).unwrap_or(u32::MAX);
+        Ok(self.has_output_in_chain(txid, outputs).await?.then_some(Published::InChain))
     }
 }
 

@@ -6,59 +6,24 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
-use bitcoin::{
-    Amount, EcdsaSighashType, FeeRate, OutPoint, ScriptBuf, Sequence, TxIn, TxOut, Txid, WPubkeyHash,
-    Witness, ecdsa,
-};
+use bitcoin::{Amount, EcdsaSighashType, ScriptBuf, Sequence, TxOut, WPubkeyHash, Witness, ecdsa};
 use channel::amount::Msat;
 use channel::closing::{BatchSighashes, TicketFlaw};
 use channel::keys::CompactSignature;
 use channel::signer::Signer;
 use channel::witness::{OwnedSignature, funding};
 use common::{
-    KeyCoins, Shape, batch_job, hub, hub_script, interpreter_accepts, outpoint, request, sat, spent_outputs,
-    ticket, wallet,
+    COIN, HUB_OUTPUT, LONE, Shape, fixture_tickets, hub, hub_script, interpreter_accepts, outpoint, sat,
+    spent_outputs, ticket, valid_p2tr, valid_p2wpkh, wallet,
 };
-use proptest::prelude::*;
-use settlement::batch::{BatchTicket, merge};
 use settlement::fees::{FeeBounds, fee_for};
 use settlement::flaw::{Flaw, Party};
 use settlement::limits;
 use settlement::verify::{BatchJob, CloseJob, CoinFlaw};
-
-/// The place of the input that spends the hub's coin, of the ticket without a payout, and of the hub's output.
-const COIN: usize = 4;
-const LONE: usize = 3;
-const HUB_OUTPUT: usize = 3;
-
-/// Channels 0 to 2 with a payout, channel 3 without, one coin of the hub's, one output for the hub.
-fn tickets() -> Vec<BatchTicket> {
-    let full = Shape { funding_sat: 100_000, balance_msat: 100_000_000, fee_sat: 100 };
-    let lone = Shape { funding_sat: 1_000, balance_msat: 200_000, fee_sat: 100 };
-    vec![ticket(0, full), ticket(1, full), ticket(2, full), ticket(3, lone)]
-}
-
-fn valid(coin: settlement::verify::BatchCoin) -> BatchJob {
-    let (tickets, coins, script, none) = (tickets(), [coin], hub_script(), BTreeMap::new());
-    let mut request = request(&tickets, &coins, &none, &script);
-    request.feerate = FeeRate::from_sat_per_kwu(2_500);
-    let job = merge(&request).unwrap().batch.sign(&hub(), &KeyCoins::new()).unwrap();
-    let job = batch_job(&job).clone();
-    assert_eq!((job.transaction.input.len(), job.transaction.output.len()), (COIN + 1, HUB_OUTPUT + 1));
-    job
-}
-
-fn valid_p2wpkh() -> BatchJob {
-    valid(KeyCoins::new().p2wpkh(1, 2_000_000))
-}
-
-fn valid_p2tr() -> BatchJob {
-    valid(KeyCoins::new().p2tr(1, 2_000_000))
-}
 
 fn flaw_of(job: BatchJob) -> Flaw {
     CloseJob::Batch(job).verify().unwrap_err()
@@ -432,7 +397,7 @@ fn a_ticket_signed_as_single_beyond_the_outputs_is_refused() {
     // A wallet below dust that signs SINGLE would hand over the whole channel to whoever adds outputs.
     let mut job = valid_p2wpkh();
     let spec = job.tickets[LONE].clone();
-    let key_id = tickets()[LONE].key_id;
+    let key_id = fixture_tickets()[LONE].key_id;
     let mut sighashes = BatchSighashes::new(&job.transaction);
     let hub_signature = hub().sign_closing_input(&key_id, &sighashes.sighash(LONE, &spec).unwrap());
     let wallet_signature: CompactSignature = wallet().sign_ticket(&key_id, &spec).unwrap();
@@ -463,73 +428,4 @@ fn floor_and_ceiling_are_inclusive() {
     assert_eq!(with_fee(highest.to_sat()), signature);
     assert!(matches!(with_fee(lowest.to_sat() - 1), Flaw::FeeTooLow { .. }));
     assert!(matches!(with_fee(highest.to_sat() + 1), Flaw::FeeTooHigh { .. }));
-}
-
-/// A change of any byte anywhere.
-#[derive(Debug, Clone)]
-enum Tampering {
-    Witness { input: usize, element: usize, byte: usize, flip: u8 },
-    Output { index: usize, add: bool },
-    Swap { one: usize, other: usize },
-    Outpoint { input: usize },
-    AddInput,
-}
-
-fn tampering() -> impl Strategy<Value = Tampering> {
-    prop_oneof![
-        4 => (0usize..5, 0usize..4, 0usize..72, 1u8..=255).prop_map(|(input, element, byte, flip)| {
-            Tampering::Witness { input, element, byte, flip }
-        }),
-        1 => (0usize..4, any::<bool>()).prop_map(|(index, add)| Tampering::Output { index, add }),
-        1 => (0usize..5, 0usize..5).prop_map(|(one, other)| Tampering::Swap { one, other }),
-        1 => (0usize..5).prop_map(|input| Tampering::Outpoint { input }),
-        1 => Just(Tampering::AddInput),
-    ]
-}
-
-fn tamper(job: &mut BatchJob, tampering: &Tampering) {
-    let transaction = &mut job.transaction;
-    match *tampering {
-        Tampering::Witness { input, element, byte, flip } => {
-            let mut elements = transaction.input[input].witness.to_vec();
-            let count = elements.len();
-            let bytes = &mut elements[element % count];
-            let length = bytes.len();
-            match bytes.get_mut(byte % length.max(1)) {
-                Some(byte) => *byte ^= flip,
-                None => bytes.push(flip),
-            }
-            transaction.input[input].witness = Witness::from_slice(&elements);
-        }
-        Tampering::Output { index, add } => {
-            let value = &mut transaction.output[index].value;
-            *value = if add { *value + sat(1) } else { *value - sat(1) };
-        }
-        Tampering::Swap { one, other } => transaction.input.swap(one, other),
-        Tampering::Outpoint { input } => transaction.input[input].previous_output.vout ^= 1,
-        Tampering::AddInput => transaction.input.push(TxIn {
-            previous_output: OutPoint {
-                txid: Txid::from_raw_hash(bitcoin::hashes::Hash::all_zeros()),
-                vout: 0,
-            },
-            ..transaction.input[0].clone()
-        }),
-    }
-}
-
-proptest! {
-    #[test]
-    fn what_the_verifier_accepts_the_interpreter_accepts(
-        changes in prop::collection::vec(tampering(), 0..3),
-        taproot in any::<bool>(),
-    ) {
-        let mut job = if taproot { valid_p2tr() } else { valid_p2wpkh() };
-        let original = job.clone();
-        changes.iter().for_each(|change| tamper(&mut job, change));
-        let spent = spent_outputs(&job);
-        match CloseJob::Batch(job.clone()).verify() {
-            Ok(verified) => prop_assert!(interpreter_accepts(verified.transaction(), &spent)),
-            Err(flaw) => prop_assert!(job != original, "{flaw}"),
-        }
-    }
 }

@@ -148,6 +148,22 @@ impl RpcClient {
         self.call("gettxout", json!([outpoint.txid, outpoint.vout, include])).await
     }
 
+    /// True if at least one of the first `outputs` outputs of a transaction is in the chain and unspent there, which proves
+    /// that the transaction is. `false` proves nothing: all may be spent.
+    pub async fn has_output_in_chain(&self, txid: Txid, outputs: u32) -> Result<bool, RpcError> {
+        let indices: Vec<u32> = (0..outputs).collect();
+        for chunk in indices.chunks(limits::RPC_MAX_BATCH) {
+            let params = chunk.iter().map(|vout| json!([txid, vout, false])).collect();
+            let found: Vec<Result<Option<UnspentOutput>, RpcError>> = self.batch("gettxout", params).await?;
+            for output in found {
+                if output?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// `estimatesmartfee`: `None` while bitcoind has seen too few blocks to tell.
     pub async fn estimate_smart_fee(&self, target_blocks: u16) -> Result<Option<FeeRate>, RpcError> {
         let estimate: Estimate = self.call("estimatesmartfee", json!([target_blocks])).await?;

@@ -18,7 +18,7 @@ use channel::closing::TicketSpec;
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
 use secp256k1::SECP256K1;
-use settlement::batch::{BatchRequest, BatchTicket, CoinSigner, Unconfirmed};
+use settlement::batch::{BatchRequest, BatchTicket, CoinSigner, Unconfirmed, merge};
 use settlement::fees::FeeBounds;
 use settlement::onchain::OnchainError;
 use settlement::verify::{BatchCoin, BatchJob, CloseJob};
@@ -187,4 +187,34 @@ pub fn interpreter_accepts(transaction: &Transaction, spent: &[TxOut]) -> bool {
             let value = output.value.to_sat();
             bitcoinconsensus::verify_with_flags(script, value, &raw, Some(&utxos), index, flags).is_ok()
         })
+}
+
+/// The place of the input that spends the hub's coin, of the ticket without a payout, and of the hub's output.
+pub const COIN: usize = 4;
+pub const LONE: usize = 3;
+pub const HUB_OUTPUT: usize = 3;
+
+/// Channels 0 to 2 with a payout, channel 3 without, one coin of the hub's, one output for the hub.
+pub fn fixture_tickets() -> Vec<BatchTicket> {
+    let full = Shape { funding_sat: 100_000, balance_msat: 100_000_000, fee_sat: 100 };
+    let lone = Shape { funding_sat: 1_000, balance_msat: 200_000, fee_sat: 100 };
+    vec![ticket(0, full), ticket(1, full), ticket(2, full), ticket(3, lone)]
+}
+
+pub fn valid(coin: BatchCoin) -> BatchJob {
+    let (tickets, coins, script, none) = (fixture_tickets(), [coin], hub_script(), BTreeMap::new());
+    let mut request = request(&tickets, &coins, &none, &script);
+    request.feerate = FeeRate::from_sat_per_kwu(2_500);
+    let job = merge(&request).unwrap().batch.sign(&hub(), &KeyCoins::new()).unwrap();
+    let job = batch_job(&job).clone();
+    assert_eq!((job.transaction.input.len(), job.transaction.output.len()), (COIN + 1, HUB_OUTPUT + 1));
+    job
+}
+
+pub fn valid_p2wpkh() -> BatchJob {
+    valid(KeyCoins::new().p2wpkh(1, 2_000_000))
+}
+
+pub fn valid_p2tr() -> BatchJob {
+    valid(KeyCoins::new().p2tr(1, 2_000_000))
 }
