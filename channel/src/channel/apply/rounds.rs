@@ -142,15 +142,32 @@ impl State {
         })
     }
 
-    /// Moves every HTLC that waits for this act of this side.
+    /// Moves every HTLC that waits for this act of this side. In the commitment that changes, removals come before the adds
+    /// that may spend what they free: a revocation of ours frees what we offered, one of theirs what they offered.
     fn step(&mut self, actor: Side, act: Act, out: &mut Out<'_>) {
         let (offered_step, received_step) = act.steps(actor);
+        match actor {
+            Side::Holder => {
+                self.step_all_offered(offered_step, out);
+                self.step_all_received(received_step, out);
+            }
+            Side::Counterparty => {
+                self.step_all_received(received_step, out);
+                self.step_all_offered(offered_step, out);
+            }
+        }
+    }
+
+    fn step_all_offered(&mut self, step: Step, out: &mut Out<'_>) {
         let mut moving = std::mem::take(&mut self.htlcs.moving_offered);
-        moving.retain(|id| self.step_offered(*id, offered_step, out));
+        moving.retain(|id| self.step_offered(*id, step, out));
         // Nothing is mentioned while a step is taken, so the list is still empty.
         self.htlcs.moving_offered = moving;
+    }
+
+    fn step_all_received(&mut self, step: Step, out: &mut Out<'_>) {
         let mut moving = std::mem::take(&mut self.htlcs.moving_received);
-        moving.retain(|id| self.step_received(*id, received_step, out));
+        moving.retain(|id| self.step_received(*id, step, out));
         self.htlcs.moving_received = moving;
     }
 

@@ -183,6 +183,27 @@ fn a_payment_survives_a_disconnect_and_a_restart_between_any_two_messages() {
     }
 }
 
+#[test]
+fn money_freed_by_a_fulfilment_can_be_spent_in_the_same_round() {
+    let mut pair = Pair::open(Who::Hub);
+    for (number, from, amount) in [(1, Who::Hub, 490_000_000), (2, Who::Wallet, 20_000_000)] {
+        pair.offer(from, number, amount);
+        pair.run();
+        pair.resolve(from.other(), 0, fulfilled(number));
+        pair.run();
+    }
+    pair.offer(Who::Wallet, 3, 20_000_000);
+    pair.run();
+    let before = pair.hub.channel().spendable().to_u64();
+    pair.resolve(Who::Hub, 1, fulfilled(3));
+    assert_eq!(pair.hub.channel().spendable().to_u64(), before + 20_000_000);
+    pair.offer(Who::Hub, 4, before + 20_000_000);
+    pair.run();
+    pair.resolve(Who::Wallet, 1, fulfilled(4));
+    pair.run();
+    assert_eq!(balances(&pair).0, RESERVE_MSAT);
+}
+
 /// Both ends shut down and frozen, the ticket verified by the hub.
 fn frozen(balance_of_wallet: u64) -> Pair {
     let mut pair = Pair::open(Who::Hub);

@@ -1,6 +1,7 @@
 //! Tests of the state machine: scenarios, one case a rule, properties.
 
 mod flows;
+mod model;
 mod pair;
 
 /// Bitcoin's own interpreter accepts the spend of the one output.
