@@ -5,8 +5,8 @@
 //! does I/O, reads no clock and keeps no state.
 //!
 //! In use: [`handshake`] opens a connection, [`frame`] takes frames apart and puts them together, [`message`] and [`relay`]
-//! translate what is in them, [`error`] gives every gRPC error its machine-readable half, [`request_id`] makes repeats harmless,
-//! [`tick_times`] counts how long things took.
+//! translate what is in them, [`view`] shows channels and what happened to them, [`error`] gives every gRPC error its
+//! machine-readable half, [`request_id`] makes repeats harmless, [`tick_times`] counts how long things took.
 
 pub mod error;
 pub mod fields;
@@ -18,6 +18,7 @@ pub mod parameters;
 pub mod relay;
 pub mod request_id;
 pub mod tick_times;
+pub mod view;
 pub mod wire_error;
 
 pub use wire_error::WireError;

@@ -1,0 +1,183 @@
+//! Channels and what happened to them, as the operator's and the wallets' services show them.
+
+use channel::amount::Msat;
+use channel::channel::{ChannelView, ConnectionView, PhaseView};
+use channel::effect::Report;
+use channel::ids::StreamId;
+use channel::parameters::Side;
+
+use crate::fields::{bytes, outpoint_out, txid_out};
+use crate::hub::v1 as pb;
+use crate::hub::v1::channel_event::{self as event, Kind};
+use crate::message::reason_out;
+use crate::parameters::terms_out;
+
+/// A channel as its holder sees it, at this height of the chain.
+pub fn channel_out(view: &ChannelView, height: u32) -> pb::Channel {
+    let in_flight = view.offered_msat.saturating_add(view.received_msat);
+    let online = matches!(view.connection, ConnectionView::Online(_));
+    let (closing_txid, closing_height) = match &view.phase {
+        PhaseView::Closing { txid, height } | PhaseView::Closed { txid, height } => (txid_out(txid), *height),
+        PhaseView::Opening
+        | PhaseView::AwaitingConfirmation { .. }
+        | PhaseView::Open
+        | PhaseView::ShuttingDown { .. }
+        | PhaseView::Frozen { .. }
+        | PhaseView::Aborted
+        | PhaseView::Failed { .. } => (::bytes::Bytes::new(), 0),
+    };
+    pb::Channel {
+        channel_id: bytes(&view.channel_id.0),
+        node_key: bytes(view.counterparty_node.as_bytes()),
+        phase: phase_out(&view.phase).into(),
+        online,
+        usable: online && view.phase == PhaseView::Open,
+        capacity_sat: view.capacity.to_sat(),
+        local_msat: view.holder_msat.to_u64(),
+        remote_msat: view.counterparty_msat.to_u64(),
+        in_flight_msat: in_flight.to_u64(),
+        htlcs: u32::try_from(view.htlcs).unwrap_or(u32::MAX),
+        spendable_msat: view.spendable_msat.to_u64(),
+        receivable_msat: view.receivable_msat.to_u64(),
+        dust_exposure_msat: view.dust_exposure_msat.to_u64(),
+        funding: view.funding_outpoint.as_ref().map(outpoint_out),
+        funded_locally: view.opener == Side::Holder,
+        confirmations: confirmations(&view.phase, height),
+        minimum_depth: view.minimum_depth,
+        local_to_self_delay_blocks: view.holder_to_self_delay_blocks.into(),
+        remote_to_self_delay_blocks: view.counterparty_to_self_delay_blocks.into(),
+        local_commitment_number: view.holder_commitment_number,
+        remote_commitment_number: view.counterparty_commitment_number,
+        closing_txid,
+        closing_height,
+        failure: failure_text(&view.phase),
+        format: channel::format::CommitmentFormat::ZeroFeeCommitments.name().to_owned(),
+    }
+}
+
+/// The phase's name on the wire.
+pub fn phase_out(phase: &PhaseView) -> pb::ChannelPhase {
+    match phase {
+        PhaseView::Opening => pb::ChannelPhase::Opening,
+        PhaseView::AwaitingConfirmation { .. } => pb::ChannelPhase::AwaitingConfirmation,
+        PhaseView::Open => pb::ChannelPhase::Open,
+        PhaseView::ShuttingDown { .. } => pb::ChannelPhase::ShuttingDown,
+        PhaseView::Frozen { .. } => pb::ChannelPhase::Frozen,
+        PhaseView::Closing { .. } => pb::ChannelPhase::Closing,
+        PhaseView::Closed { .. } => pb::ChannelPhase::Closed,
+        PhaseView::Aborted => pb::ChannelPhase::Aborted,
+        PhaseView::Failed { .. } => pb::ChannelPhase::Failed,
+    }
+}
+
+/// Known only while they matter: before the channel is ready.
+fn confirmations(phase: &PhaseView, height: u32) -> u32 {
+    match phase {
+        PhaseView::AwaitingConfirmation { confirmed_height: Some(at) } => {
+            height.saturating_sub(*at).saturating_add(1)
+        }
+        PhaseView::Opening
+        | PhaseView::AwaitingConfirmation { confirmed_height: None }
+        | PhaseView::Open
+        | PhaseView::ShuttingDown { .. }
+        | PhaseView::Frozen { .. }
+        | PhaseView::Closing { .. }
+        | PhaseView::Closed { .. }
+        | PhaseView::Aborted
+        | PhaseView::Failed { .. } => 0,
+    }
+}
+
+fn failure_text(phase: &PhaseView) -> String {
+    match phase {
+        PhaseView::Failed { cause } => cause.to_string(),
+        PhaseView::Aborted => "the opening ended before anything reached the chain".to_owned(),
+        PhaseView::Opening
+        | PhaseView::AwaitingConfirmation { .. }
+        | PhaseView::Open
+        | PhaseView::ShuttingDown { .. }
+        | PhaseView::Frozen { .. }
+        | PhaseView::Closing { .. }
+        | PhaseView::Closed { .. } => String::new(),
+    }
+}
+
+/// What happened to a channel.
+pub fn report_out(report: &Report) -> Kind {
+    match report {
+        Report::Opening { capacity_sat } => Kind::Opening(event::Opening { capacity_sat: *capacity_sat }),
+        Report::OpeningFailed { cause } => {
+            Kind::OpeningFailed(event::OpeningFailed { why: cause.to_string() })
+        }
+        Report::FundingBroadcast { outpoint } => {
+            Kind::FundingBroadcast(event::FundingBroadcast { outpoint: Some(outpoint_out(outpoint)) })
+        }
+        Report::FundingConfirmed { outpoint, height } => Kind::FundingConfirmed(event::FundingConfirmed {
+            outpoint: Some(outpoint_out(outpoint)),
+            height: *height,
+        }),
+        Report::FundingUndone => Kind::FundingUndone(event::FundingUndone {}),
+        Report::Ready => Kind::Ready(event::Ready {}),
+        Report::Reestablished => Kind::Reestablished(event::Reestablished {}),
+        Report::CounterpartyBehind => Kind::CounterpartyBehind(event::CounterpartyBehind {}),
+        Report::ShutdownStarted { by_us } => Kind::ShutdownStarted(event::ShutdownStarted { by_us: *by_us }),
+        Report::Frozen { terms } => {
+            let pb::ClosingTerms { fee_sat, publish_by_height } = terms_out(terms);
+            Kind::Frozen(event::Frozen { fee_sat, publish_by_height })
+        }
+        Report::Closing { txid, height } => {
+            Kind::Closing(event::Closing { txid: txid_out(txid), height: *height })
+        }
+        Report::ClosingUndone { txid } => Kind::ClosingUndone(event::ClosingUndone { txid: txid_out(txid) }),
+        Report::Closed { txid, height, paid_sat } => {
+            Kind::Closed(event::Closed { txid: txid_out(txid), height: *height, paid_sat: *paid_sat })
+        }
+        Report::Failed { cause } => Kind::Failed(event::Failed { why: cause.to_string() }),
+        Report::HtlcReceived { htlc_id, payment_hash, amount_msat, stream } => match stream {
+            Some(stream) => Kind::StreamTicks(tick(stream, pb::TickStage::Received, amount_msat)),
+            None => Kind::HtlcReceived(event::HtlcReceived {
+                payment_hash: bytes(payment_hash.as_bytes()),
+                amount_msat: amount_msat.to_u64(),
+                htlc_id: *htlc_id,
+            }),
+        },
+        Report::ForwardSettled { key, to: _, payment_hash, amount_msat, fee_msat, stream } => match stream {
+            Some(stream) => Kind::StreamTicks(event::StreamTicks {
+                fee_msat: fee_msat.to_u64(),
+                ..tick(stream, pb::TickStage::Settled, amount_msat)
+            }),
+            None => Kind::ForwardSettled(event::ForwardSettled {
+                htlc_id: key.htlc_id,
+                attempt: key.attempt,
+                incoming_msat: amount_msat.to_u64(),
+                payment_hash: bytes(payment_hash.as_bytes()),
+                fee_msat: fee_msat.to_u64(),
+            }),
+        },
+        Report::ForwardFailed { key, payment_hash, amount_msat, reason, stream } => match stream {
+            Some(stream) => Kind::StreamTicks(event::StreamTicks {
+                reason: reason_out(*reason).into(),
+                ..tick(stream, pb::TickStage::Failed, amount_msat)
+            }),
+            None => Kind::ForwardFailed(event::ForwardFailed {
+                htlc_id: key.htlc_id,
+                attempt: key.attempt,
+                reason: reason_out(*reason).into(),
+                payment_hash: bytes(payment_hash.as_bytes()),
+                incoming_msat: amount_msat.to_u64(),
+            }),
+        },
+    }
+}
+
+/// A tick that is told alone is one of its stream.
+fn tick(stream: &StreamId, stage: pb::TickStage, amount: &Msat) -> event::StreamTicks {
+    event::StreamTicks {
+        stream_id: bytes(&stream.0),
+        stage: stage.into(),
+        ticks: 1,
+        incoming_msat: amount.to_u64(),
+        fee_msat: 0,
+        reason: pb::FailureReason::Unspecified.into(),
+    }
+}
