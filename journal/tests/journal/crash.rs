@@ -83,10 +83,10 @@ proptest! {
     #[test]
     fn what_was_durable_survives_a_full_disk(
         ops in prop::collection::vec(op(), 10..80),
-        more in 0u64..1_000_000,
+        more in 0u64..2_000_000,
         crash in crash(),
     ) {
-        strike(&ops, Plan::Capacity(1_600_000 + more), crash);
+        strike(&ops, Plan::Capacity(1_060_000 + more), crash);
     }
 }
 

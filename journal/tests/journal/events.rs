@@ -106,7 +106,9 @@ fn many_events_of_one_commit_fill_several_rows_and_read_as_one_sequence() {
     let mut next = 1;
     let mut found = Vec::new();
     while next < opened.reader.next_event() {
-        for (index, event) in opened.reader.events_from(next, 333).unwrap() {
+        let page = opened.reader.events_from(next, 333).unwrap();
+        assert!(!page.is_empty());
+        for (index, event) in page {
             assert_eq!(index, next);
             next += 1;
             found.push(event);

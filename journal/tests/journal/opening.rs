@@ -129,6 +129,19 @@ fn a_missing_folder_and_a_folder_in_place_of_the_file_are_named() {
 }
 
 #[test]
+fn a_new_journal_costs_about_a_megabyte_and_a_few_syncs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let opened = open(&path);
+    assert!(fs::metadata(&path).unwrap().len() < 1_200_000);
+    let stats = opened.log.stats();
+    assert!(stats.fsyncs <= 20 && stats.device_bytes < 300_000, "{stats:?}");
+    drop(opened);
+    let stats = open(&path).log.stats();
+    assert!(stats.fsyncs <= 10 && stats.device_bytes < 100_000, "{stats:?}");
+}
+
+#[test]
 fn a_leftover_of_an_interrupted_creation_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
