@@ -165,7 +165,7 @@ impl Batch {
             && self.events.is_empty()
     }
 
-    /// The memory it holds while it is queued, in bytes (an estimate from above for the many small parts).
+    /// The memory it holds while it is queued, in bytes (an estimate for the many small parts).
     pub fn queued_bytes(&self) -> usize {
         const PART: usize = 64;
         let snapshots: usize = self
@@ -182,6 +182,7 @@ impl Batch {
             .map(|row| PART + row.key.len() + row.value.as_ref().map_or(0, Vec::len))
             .sum();
         let events: usize = self.events.iter().map(|event| PART + event.len()).sum();
-        PART + self.records.payload_bytes() + self.records.len() * PART + snapshots + retained + events
+        let heads = self.records.len() * size_of::<Head>();
+        PART + self.records.payload_bytes() + heads + snapshots + retained + events
     }
 }

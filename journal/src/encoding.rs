@@ -312,3 +312,44 @@ impl<'a> EventsRow<'a> {
         take_bytes(&mut self.rest, length).map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_read_as_it_was_written_and_leaves_what_follows() {
+        for number in (0..64).flat_map(|bits| [(1u64 << bits) - 1, 1 << bits, !0 >> bits]) {
+            let mut written = Vec::new();
+            put_number(&mut written, number);
+            assert!(written.len() <= 10);
+            written.push(0xff);
+            let mut rest = written.as_slice();
+            assert_eq!(take_number(&mut rest), Ok(number));
+            assert_eq!(rest, [0xff]);
+        }
+    }
+
+    #[test]
+    fn a_number_without_an_end_or_above_64_bits_is_malformed() {
+        for bytes in
+            [&[][..], &[0x80], &[0xff; 10], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]]
+        {
+            assert_eq!(take_number(&mut &*bytes), Err(BAD_NUMBER));
+        }
+    }
+
+    #[test]
+    fn a_row_cut_off_anywhere_is_refused() {
+        let mut writer = RowWriter::default();
+        for sequence in 1..=3 {
+            writer.push(&RecordRef { machine: MachineId(300), sequence, payload: &[7; 5] });
+        }
+        let value = writer.finish(9).to_vec();
+        assert!(RowCursor::new(9, &value).is_ok());
+        assert_eq!(RowCursor::new(8, &value).unwrap_err(), WRONG_CHECK);
+        for length in 0..value.len() {
+            assert!(RowCursor::new(9, &value[..length]).is_err());
+        }
+    }
+}

@@ -12,6 +12,20 @@
 //! [`Log`]s to those who append and [`Committer::run`] to a thread, which tells after each commit what may now leave
 //! the process and which machines to snapshot. To stop cleanly, append a snapshot of every machine and
 //! [`Log::close`]. [`Committer::turn`] does the same without a thread.
+//!
+//! ```
+//! use journal::{Batch, Header, Journal, MachineId, Options};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let header = Header { logic_version: 1, network: "regtest".into(), owner: b"hub".to_vec() };
+//! let mut opened = Journal::open(&folder.path().join("journal"), &header, Options::small())?;
+//! let mut batch = Batch::default();
+//! batch.records.push(MachineId(1), 1, b"the first input");
+//! let position = opened.log.append(batch)?;
+//! let commit = opened.committer.turn()?.expect("something was appended");
+//! assert_eq!(commit.durable, position);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod limits;
 

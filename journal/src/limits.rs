@@ -32,9 +32,10 @@ pub const MAX_NETWORK_BYTES: usize = 64;
 /// Largest owner in the header: a role and a node key.
 pub const MAX_OWNER_BYTES: usize = 256;
 
-/// Default bound of what is appended and not yet committed, in bytes. At 100 MB/s of inputs it is more than
-/// half a second of the disk standing still; memory for it is reserved only when the disk does.
-pub const DEFAULT_QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// Default bound of what is appended and not yet committed, in bytes. At a million records of 100 bytes a second it is
+/// 0.2 s of the disk standing still. It bounds a commit too, whose pages should fit in half of the cache: more are
+/// written out early, some of them twice.
+pub const DEFAULT_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Default size of the log above which snapshots are asked for. It bounds the time of a restart: about
 /// 2.5 million records of 100 bytes, read and folded in a few seconds.
@@ -43,8 +44,8 @@ pub const DEFAULT_LOG_BYTES: u64 = 256 * 1024 * 1024;
 /// Default size of the kept events. A subscriber that was away longer than that many bytes of events is told so.
 pub const DEFAULT_EVENT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Default cache of the storage engine. Half of it may hold pages not yet written, so it should hold two
-/// large commits; what the log reads back is recent and in the system's page cache anyway.
+/// Default cache of the storage engine. Half of it may hold pages not yet written: the largest commit. What the log
+/// reads back is recent and in the system's page cache anyway.
 pub const DEFAULT_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Rows removed by one commit, at least: enough to keep up, little enough (about 15 us each) not to be
