@@ -3,6 +3,10 @@
 mod flows;
 mod model;
 mod pair;
+mod parameters;
+mod refusals;
+mod rules;
+mod violations;
 
 /// Bitcoin's own interpreter accepts the spend of the one output.
 fn verify_script(spend: &bitcoin::Transaction, spent: &bitcoin::TxOut) {

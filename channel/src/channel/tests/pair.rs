@@ -11,7 +11,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, T
 use crate::amount::Msat;
 use crate::bytes::KeyId;
 use crate::channel::{Channel, Checked, Context, Input};
-use crate::effect::{Effect, Report, ToSend};
+use crate::effect::{Effect, Report};
 use crate::error::{Rejection, Violation};
 use crate::event::{AcceptRequest, ChainEvent, Command, Event, OpenRequest, Role};
 use crate::failure::FailureReason;
@@ -102,6 +102,14 @@ impl End {
             reports: Vec::new(),
             revoked: BTreeMap::new(),
         }
+    }
+
+    /// The same channel with the same keys, and nothing else.
+    pub(super) fn copy_of(other: &Self) -> Self {
+        let channel = other.channel().clone();
+        let copy = Self::new(if other.role == Role::Hub { 1 } else { 2 }, other.role);
+        let snapshot = Some(channel.encode_snapshot());
+        Self { channel: Some(channel), snapshot, ..copy }
     }
 
     pub(super) fn context(&self) -> Context<'_> {
@@ -241,11 +249,6 @@ impl End {
             channel.apply(&input, &mut unused);
         }
         channel
-    }
-
-    /// The message that an effect would become now.
-    pub(super) fn release(&self, to_send: &ToSend) -> Option<Message> {
-        self.channel().message(to_send, &self.signer)
     }
 }
 
