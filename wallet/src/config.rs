@@ -1,5 +1,5 @@
-//! The wallet's configuration: `wallet.toml` in the data folder. `init` writes it with every key explained; unknown keys are
-//! refused, so that a typing error is not a silent default.
+//! The wallet's configuration: `wallet.toml` in the data folder, and what the command line sets on top. `init` writes it with
+//! every key explained; unknown keys are refused, so that a typing error is not a silent default.
 
 use std::path::{Path, PathBuf};
 
@@ -185,6 +185,8 @@ pub enum ConfigError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{} cannot be understood: {reason}", path.display())]
     NotToml { path: PathBuf, reason: String },
+    #[error("{origin} sets {key} to {found:?}; expected {expected}")]
+    WrongOverride { origin: String, key: String, found: String, expected: String },
     #[error("{key} in {} is {found:?}; expected {expected}", path.display())]
     WrongValue { path: PathBuf, key: &'static str, found: String, expected: &'static str },
 }
@@ -200,6 +202,16 @@ pub fn write(answers: &Answers) -> String {
         .replace("{bitcoind_cookie}", &quoted(&answers.bitcoind_cookie))
 }
 
+/// A value that a flag or a variable sets in place of the file's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Override {
+    /// Where it was given, for messages: `--listen`.
+    pub origin: String,
+    /// `section.key`, or the key alone at the top of the file.
+    pub key: String,
+    pub value: toml::Value,
+}
+
 /// A configuration whose values were all checked.
 #[derive(Clone, Debug)]
 pub struct Checked {
@@ -213,15 +225,57 @@ pub struct Checked {
 
 /// Reads and checks the file.
 pub fn load(path: &Path) -> Result<Checked, ConfigError> {
+    load_with(path, &[])
+}
+
+/// Reads the file, puts the overrides on top, the last of a key winning, and checks the whole.
+pub fn load_with(path: &Path, overrides: &[Override]) -> Result<Checked, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    parse(path, &text)
+    parse_with(path, &text, overrides)
 }
 
 /// Checks the text of a configuration; `path` is for messages.
 pub fn parse(path: &Path, text: &str) -> Result<Checked, ConfigError> {
-    let config: Config = toml::from_str(text)
-        .map_err(|error| ConfigError::NotToml { path: path.to_owned(), reason: error.to_string() })?;
+    parse_with(path, text, &[])
+}
+
+fn parse_with(path: &Path, text: &str, overrides: &[Override]) -> Result<Checked, ConfigError> {
+    let not_toml = |reason: String| ConfigError::NotToml { path: path.to_owned(), reason };
+    let mut config: Config = toml::from_str(text).map_err(|error| not_toml(error.to_string()))?;
+    if !overrides.is_empty() {
+        // The file was understood by itself, so what is wrong from here on comes from the override just put in.
+        let mut table: toml::Table = text.parse().map_err(|error| not_toml(format!("{error}")))?;
+        for value in overrides {
+            set(&mut table, value)?;
+            config = table.clone().try_into().map_err(|error: toml::de::Error| {
+                wrong_override(value, error.message().trim_end().to_owned())
+            })?;
+        }
+    }
+    check(path, config)
+}
+
+fn wrong_override(given: &Override, expected: String) -> ConfigError {
+    let found = given.value.to_string();
+    ConfigError::WrongOverride { origin: given.origin.clone(), key: given.key.clone(), found, expected }
+}
+
+/// Puts one value in. A section that the file leaves out is made; whether the key exists is found when the table is read.
+fn set(table: &mut toml::Table, given: &Override) -> Result<(), ConfigError> {
+    let (section, key) = match given.key.split_once('.') {
+        Some((section, key)) => {
+            let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            (section.as_table_mut(), key)
+        }
+        None => (Some(table), given.key.as_str()),
+    };
+    let section = section.ok_or_else(|| wrong_override(given, "a key of wallet.toml".to_owned()))?;
+    section.insert(key.to_owned(), given.value.clone());
+    Ok(())
+}
+
+fn check(path: &Path, config: Config) -> Result<Checked, ConfigError> {
     let wrong = |key, found: &dyn ToString, expected| ConfigError::WrongValue {
         path: path.to_owned(),
         key,
@@ -334,6 +388,39 @@ mod tests {
         assert_eq!(checked.config.channels.to_self_delay_blocks, channels.to_self_delay_blocks);
         assert_eq!(checked.config.channels.max_dust_htlc_exposure_msat, channels.max_dust_htlc_exposure_msat);
         assert_eq!(checked.config.payments.stream_window, PaymentsConfig::default().stream_window);
+    }
+
+    fn given(key: &str, value: impl Into<toml::Value>) -> Override {
+        Override { origin: "--set".to_owned(), key: key.to_owned(), value: value.into() }
+    }
+
+    #[test]
+    fn overrides_take_the_place_of_the_files_values_and_the_last_wins() {
+        let path = Path::new("wallet.toml");
+        let overrides = [
+            given("listen", "127.0.0.1:1"),
+            given("channels.minimum_depth", 2),
+            given("channels.minimum_depth", 3),
+        ];
+        let checked = parse_with(path, &good(), &overrides).unwrap();
+        assert_eq!(checked.listen.port(), 1);
+        assert_eq!(checked.policy.minimum_depth, 3);
+    }
+
+    #[test]
+    fn an_override_that_cannot_be_used_is_named() {
+        let path = Path::new("wallet.toml");
+        for (wrong, part) in [
+            (given("channels.colour", 1), "unknown field"),
+            (given("channels.minimum_depth", "two"), "invalid type"),
+            (given("listen.port", 1), "a key of wallet.toml"),
+        ] {
+            let error = parse_with(path, &good(), std::slice::from_ref(&wrong)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--set sets {} to", wrong.key)), "{error}");
+            assert!(error.contains(part), "{error}");
+        }
+        let error = parse_with(path, &good(), &[given("channels.minimum_depth", 0)]).unwrap_err().to_string();
+        assert!(error.starts_with("channels.minimum_depth in wallet.toml"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The wallet: one node's channels with its hub, its invoices, payments and streams.
 
+pub mod client;
 pub mod config;
 pub mod data_dir;
 pub mod directory;

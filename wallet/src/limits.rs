@@ -65,3 +65,13 @@ pub const MAX_STREAM_PAUSE_MS: u64 = 2_000;
 
 /// How long an idle stream is kept by the payee, in milliseconds: a day.
 pub const STREAM_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// How long a client of the daemon tries to connect, in milliseconds: it is on this machine.
+pub const CLIENT_CONNECT_PATIENCE_MS: u64 = 5_000;
+
+/// How long a client goes on asking after its connection broke, unless told otherwise, in milliseconds: a daemon that is
+/// started again is there in a second or two. Also the wait for a payment.
+pub const CLIENT_RETRY_PATIENCE_MS: u64 = 60_000;
+
+/// Pause of a client before it connects again, in milliseconds.
+pub const CLIENT_RETRY_MS: u64 = 200;
