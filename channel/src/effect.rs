@@ -137,6 +137,11 @@ pub enum Report {
     ShutdownStarted {
         by_us: bool,
     },
+    /// Wallet: the hub's terms break a limit of ours. Nothing changed; the hub may propose others.
+    TermsRefused {
+        terms: ClosingTerms,
+        why: TermsFlaw,
+    },
     Frozen {
         terms: ClosingTerms,
     },
@@ -173,4 +178,13 @@ pub enum OpeningFailure {
     Violation(crate::error::Violation),
     #[error("the funding transaction did not confirm")]
     NeverConfirmed,
+}
+
+/// Why this wallet does not agree to closing terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum TermsFlaw {
+    #[error("the closing fee is above the agreed maximum of {maximum_sat} sat")]
+    FeeTooHigh { maximum_sat: u64 },
+    #[error("the terms' height to publish by is past at height {height}")]
+    PublishHeightPast { height: u32 },
 }

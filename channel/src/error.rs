@@ -1,6 +1,5 @@
 //! The severities of DESIGN section 4 that `check` can report. The third, a fault of ours, stops the process.
 
-use bitcoin::Amount;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Msat;
@@ -116,8 +115,6 @@ pub enum Refusal {
     ShutdownIncomplete,
     #[error("HTLCs or updates are still in flight")]
     InFlight,
-    #[error("the closing fee of {fee} is above the agreed maximum of {maximum}")]
-    ClosingFeeTooHigh { fee: Amount, maximum: Amount },
     #[error("the terms' height of {publish_by_height} is past at height {height}")]
     PublishHeightPast { publish_by_height: u32, height: u32 },
     #[error("{maximum} terms were proposed already")]
@@ -181,7 +178,6 @@ impl Refusal {
             | Self::ShutdownScriptFixed
             | Self::ShutdownIncomplete
             | Self::InFlight
-            | Self::ClosingFeeTooHigh { .. }
             | Self::PublishHeightPast { .. }
             | Self::TooManyTerms { .. }
             | Self::ImpossibleTicket(_)

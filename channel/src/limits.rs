@@ -70,7 +70,7 @@ pub const OUTGOING_GRACE_BLOCKS: u32 = 3;
 /// Selection": twice the grace and the depth of reorganisation).
 pub const CLAIM_MARGIN_BLOCKS: u32 = 12;
 
-/// Closing terms the hub may propose for one close: a fee that the wallet refuses may be lowered a few times.
+/// Closing terms the hub may propose in one session: a fee that the wallet refuses may be lowered a few times.
 pub const MAX_PROPOSED_TERMS: usize = 8;
 
 /// The largest batch a wallet takes from the hub: a standard transaction has at most 400,000 weight units.

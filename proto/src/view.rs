@@ -125,6 +125,10 @@ pub fn report_out(report: &Report) -> Kind {
             let pb::ClosingTerms { fee_sat, publish_by_height } = terms_out(terms);
             Kind::Frozen(event::Frozen { fee_sat, publish_by_height })
         }
+        Report::TermsRefused { terms, why } => {
+            let pb::ClosingTerms { fee_sat, publish_by_height } = terms_out(terms);
+            Kind::TermsRefused(event::TermsRefused { fee_sat, publish_by_height, why: why.to_string() })
+        }
         Report::Closing { txid, height } => {
             Kind::Closing(event::Closing { txid: txid_out(txid), height: *height })
         }

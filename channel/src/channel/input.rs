@@ -46,7 +46,7 @@ pub(super) enum Kind {
         next_point: Point,
         routes: Vec<RouteChoice>,
     },
-    /// Positions in the queue of offers that came too late to be signed.
+    /// Positions in the queue of offers that came too late to be signed, rising.
     SignNow {
         dropped: Vec<u32>,
     },
@@ -143,6 +143,8 @@ pub(super) struct First {
 /// What the counterparty missed, by its `channel_reestablish`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Missing {
+    /// The terms under which the wallet is frozen, as it says: all others proposed before are void.
+    pub(super) frozen: Option<ClosingTerms>,
     pub(super) commitment: bool,
     pub(super) revocation: bool,
     /// It may have missed `channel_ready`: no commitment was ever exchanged.

@@ -199,9 +199,9 @@ pub(super) struct Shutdowns {
 /// The agreement on the close.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Closing {
-    /// Hub: all it proposed, oldest first. The wallet may have frozen under any of them.
+    /// Hub: all it proposed in this session, oldest first, or what the wallet froze under before.
     pub(super) proposed: Vec<ClosingTerms>,
-    /// Hub: whether terms went out in this session.
+    /// Hub: whether an answer to terms is awaited in this session.
     pub(super) proposed_in_session: bool,
     pub(super) frozen: Option<Agreement>,
     /// Wallet: the batch that the hub handed over.

@@ -47,8 +47,9 @@ impl State {
             return;
         }
         let queued = std::mem::take(&mut self.updates.queued);
+        let mut dropped = dropped.iter().copied().peekable();
         for (position, offer) in (0u32..).zip(queued) {
-            if dropped.contains(&position) {
+            if dropped.next_if_eq(&position).is_some() {
                 self.withdraw(&offer);
                 self.offer_failed(offer.key, FailureReason::TimedOut, out);
             } else {

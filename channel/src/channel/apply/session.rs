@@ -133,7 +133,7 @@ impl State {
         for id in &self.updates.unsigned {
             self.resend_removal(*id, out);
         }
-        self.resend_closing(out);
+        self.resend_closing(missing, out);
         out.report(Report::Reestablished);
     }
 
@@ -163,21 +163,23 @@ impl State {
         }
     }
 
-    fn resend_closing(&mut self, out: &mut Out<'_>) {
+    /// Announces the close again. What the hub proposed in earlier sessions is void, unless the wallet froze under it: then its
+    /// ticket comes next.
+    fn resend_closing(&mut self, missing: Missing, out: &mut Out<'_>) {
         if let Some(script) = self.shutdowns.holder.clone() {
             self.send_message(Message::Shutdown(Shutdown { script }), out);
         }
-        match (self.names.role, self.closing.frozen) {
-            (Role::Wallet, Some(_)) => self.send(ToSend::Ticket, out),
-            (Role::Hub, None) => {
-                if let Some(terms) = self.closing.proposed.last() {
-                    self.send_message(Message::ClosingTerms(*terms), out);
-                    self.closing.proposed_in_session = true;
+        match self.names.role {
+            Role::Wallet => {
+                if self.closing.frozen.is_some() {
+                    self.send(ToSend::Ticket, out);
                 }
             }
-            // The wallet may have missed the batch it is in: the desk hands it over again.
-            (Role::Hub, Some(agreement)) if agreement.ticket.is_some() => out.push(Effect::TicketReady),
-            (Role::Hub, Some(_)) | (Role::Wallet, None) => {}
+            Role::Hub => {
+                self.closing.proposed.clear();
+                self.closing.proposed.extend(missing.frozen);
+                self.closing.proposed_in_session = missing.frozen.is_some();
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::channel::input::Kind;
 use crate::channel::state::Phase;
 use crate::channel::{Channel, Checked, Context};
 use crate::closing::{ClosingTerms, TicketFlaw, TicketSpec, check_placement};
-use crate::effect::{Effect, ToSend};
+use crate::effect::{Effect, Report, TermsFlaw, ToSend};
 use crate::error::{Refusal, Violation};
 use crate::event::Role;
 use crate::limits::{MAX_CLOSING_TRANSACTION_BYTES, MAX_PAYOUT_SCRIPT_LENGTH, MAX_PROPOSED_TERMS};
@@ -101,13 +101,12 @@ impl Channel {
         if self.expect_settled().is_err() {
             return Err(Violation::TermsTooEarly.into());
         }
-        let maximum = Amount::from_sat(context.policy.max_closing_fee_sat);
-        if terms.fee > maximum {
-            return refused(Refusal::ClosingFeeTooHigh { fee: terms.fee, maximum });
-        }
-        check_publish_height(&terms, context.height)?;
         self.ticket_spec(&terms).check().map_err(Refusal::ImpossibleTicket)?;
-        decided(Kind::TermsAccepted(terms))
+        match terms_flaw(&terms, context) {
+            // The channel stays as it is, and the session too: the hub may propose others, the user may raise the limit.
+            Some(why) => Ok(Checked::Repeat(Effect::Report(Report::TermsRefused { terms, why }))),
+            None => decided(Kind::TermsAccepted(terms)),
+        }
     }
 
     /// Hub: the wallet's ticket.
@@ -151,8 +150,11 @@ impl Channel {
 
     /// Wallet: the finished batch, to publish if the hub does not.
     pub(super) fn check_handed_over(&self, transaction: &[u8]) -> Verdict {
-        if self.state.names.role != Role::Wallet || self.state.phase != Phase::Frozen {
-            return refused(Refusal::UnexpectedMessage);
+        match (self.state.names.role, &self.state.phase) {
+            (Role::Wallet, Phase::Frozen) => {}
+            // The chain was faster.
+            (Role::Wallet, Phase::Closing { .. }) => return Ok(Checked::Nothing),
+            (Role::Wallet | Role::Hub, _) => return refused(Refusal::UnexpectedMessage),
         }
         if transaction.len() > MAX_CLOSING_TRANSACTION_BYTES {
             return refused(Refusal::MalformedClosing);
@@ -210,6 +212,16 @@ impl Channel {
 fn may_be_paid_to(role: Role, script: &ScriptBuf) -> bool {
     let left_open = role == Role::Hub && script.is_empty();
     left_open || (script.len() <= MAX_PAYOUT_SCRIPT_LENGTH && is_standard_payout(script))
+}
+
+/// Why a wallet does not agree to terms that the protocol allows.
+fn terms_flaw(terms: &ClosingTerms, context: &Context<'_>) -> Option<TermsFlaw> {
+    let maximum_sat = context.policy.max_closing_fee_sat;
+    if terms.fee.to_sat() > maximum_sat {
+        return Some(TermsFlaw::FeeTooHigh { maximum_sat });
+    }
+    let height = context.height;
+    (terms.publish_by_height <= height).then_some(TermsFlaw::PublishHeightPast { height })
 }
 
 fn check_publish_height(terms: &ClosingTerms, height: u32) -> Result<(), Refusal> {

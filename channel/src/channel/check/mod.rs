@@ -193,8 +193,8 @@ impl Channel {
             | Phase::Accepted
             | Phase::AwaitingConfirmation
             | Phase::Open => decided(Kind::Failed { cause: FailureCause::Counterparty }),
-            // Both agreed to the close: it goes on.
-            Phase::Frozen | Phase::Closing { .. } => refused(Refusal::Frozen),
+            // Both agreed to the close, and hold what it takes: it goes on.
+            Phase::Frozen | Phase::Closing { .. } => Ok(Checked::Nothing),
             Phase::Closed { .. } | Phase::Aborted | Phase::Failed { .. } => Ok(Checked::Nothing),
         }
     }

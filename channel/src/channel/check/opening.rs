@@ -9,6 +9,7 @@ use crate::channel::input::{First, Input, Kind};
 use crate::channel::state::{Names, Phase, Terms};
 use crate::channel::{Channel, Checked, Context};
 use crate::commitment::{CommitmentSignatures, CommitmentSpec};
+use crate::effect::Effect;
 use crate::error::{ParameterFlaw, Refusal, Rejection, Violation};
 use crate::event::{AcceptRequest, OpenRequest};
 use crate::format::CommitmentFormat;
@@ -87,8 +88,22 @@ impl Channel {
 
     /// Opener: the on-chain wallet built the funding transaction.
     pub(super) fn check_funding_built(&self, transaction: Transaction, output_index: u32) -> Verdict {
-        if self.state.phase != Phase::Building {
-            return refused(Refusal::FundingNotAskedFor);
+        match self.state.phase {
+            Phase::Building => {}
+            // It came too late: its coins are free again.
+            Phase::Aborted => {
+                let transaction = Some(transaction);
+                return Ok(Checked::Repeat(Effect::ReleaseCoins { transaction }));
+            }
+            Phase::Proposed
+            | Phase::FundingSent
+            | Phase::Accepted
+            | Phase::AwaitingConfirmation
+            | Phase::Open
+            | Phase::Frozen
+            | Phase::Closing { .. }
+            | Phase::Closed { .. }
+            | Phase::Failed { .. } => return refused(Refusal::FundingNotAskedFor),
         }
         // A changed id would make commitment 0 worthless.
         let malleable = |input: &bitcoin::TxIn| !input.script_sig.is_empty() || input.witness.is_empty();

@@ -34,6 +34,7 @@ impl Channel {
             return Err(Violation::ReestablishFromFuture { number: next_commitment, expected }.into());
         }
         let missing = Missing {
+            frozen: theirs.frozen,
             commitment: their.awaiting_revocation && next_commitment == their.number,
             revocation: next_revocation + 1 == latest,
             ready: next_commitment == 1 && latest == 0,

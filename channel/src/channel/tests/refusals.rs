@@ -5,7 +5,9 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
 use super::pair::*;
 use super::rules::{Case, assert_complete, variants};
 use crate::amount::Msat;
+use crate::channel::PhaseView;
 use crate::closing::{ClosingTerms, PlacementFlaw, TicketFlaw};
+use crate::effect::{Report, TermsFlaw};
 use crate::error::{ParameterFlaw, Refusal, Rejection};
 use crate::event::{AbortReason, ChainEvent, Command, Event};
 use crate::failure::FailureReason;
@@ -62,7 +64,6 @@ variants!(
         ShutdownScriptFixed,
         ShutdownIncomplete,
         InFlight,
-        ClosingFeeTooHigh,
         PublishHeightPast,
         TooManyTerms,
         ImpossibleTicket,
@@ -336,7 +337,6 @@ fn states() -> Vec<Case> {
         Case::new(Pair::funded(Who::Hub).hub, disconnected(), own_shutdown(), Refusal::NotOpenYet),
         Case::new(closing.hub, disconnected(), own_shutdown(), Refusal::Closed),
         Case::new(failed.hub, disconnected(), own_shutdown(), Refusal::Failed),
-        Case::new(frozen().hub, disconnected(), error(), Refusal::Frozen),
     ]
 }
 
@@ -386,7 +386,6 @@ fn closings() -> Vec<Case> {
     let propose = |terms: ClosingTerms| command(Command::ProposeTerms(terms));
     let shutdown = |script: ScriptBuf| command(Command::Shutdown { script });
     let good = || propose(terms(300, HEIGHT + 50));
-    let from_hub = |terms: ClosingTerms| Event::Message(Message::ClosingTerms(terms));
     let disconnected = || command(Command::Disconnected);
     let mut in_flight = Pair::open(Who::Wallet);
     in_flight.offer(Who::Wallet, 1, 1_000);
@@ -436,18 +435,6 @@ fn closings() -> Vec<Case> {
         Case::new(shut_down().hub, good(), propose(terms(300, HEIGHT)), {
             Refusal::PublishHeightPast { publish_by_height: HEIGHT, height: HEIGHT }
         }),
-        Case::new(
-            shut_down().wallet,
-            from_hub(terms(2_000, HEIGHT + 50)),
-            from_hub(terms(2_001, HEIGHT + 50)),
-            Refusal::ClosingFeeTooHigh { fee: Amount::from_sat(2_001), maximum: Amount::from_sat(2_000) },
-        ),
-        Case::new(
-            shut_down().wallet,
-            from_hub(terms(1, HEIGHT + 50)),
-            from_hub(terms(1, HEIGHT - 1)),
-            Refusal::PublishHeightPast { publish_by_height: HEIGHT - 1, height: HEIGHT },
-        ),
         impossible,
         Case::new(frozen().hub, disconnected(), good(), Refusal::Frozen),
     ]
@@ -559,6 +546,23 @@ fn a_ticket_is_never_signed_for_another_script_or_amount() {
         pair.wallet.signer.sign_ticket(&pair.wallet.channel().key_id(), &richer),
         Err(crate::signer::SignerError::Ticket(TicketFlaw::BalanceExceedsFunding { .. }))
     ));
+}
+
+#[test]
+fn terms_above_the_wallets_limits_change_nothing_and_are_told() {
+    for (proposed, why) in [
+        (terms(2_001, HEIGHT + 50), TermsFlaw::FeeTooHigh { maximum_sat: 2_000 }),
+        (terms(2_000, HEIGHT), TermsFlaw::PublishHeightPast { height: HEIGHT }),
+    ] {
+        let mut pair = shut_down();
+        let before = pair.wallet.channel().state_hash();
+        pair.wallet.handle(Event::Message(Message::ClosingTerms(proposed))).unwrap();
+        assert_eq!(pair.wallet.reports.last(), Some(&Report::TermsRefused { terms: proposed, why }));
+        assert_eq!(pair.wallet.channel().state_hash(), before);
+        // Others may follow.
+        pair.wallet.handle(Event::Message(Message::ClosingTerms(terms(2_000, HEIGHT + 50)))).unwrap();
+        assert!(matches!(pair.wallet.channel().phase(), PhaseView::Frozen { .. }));
+    }
 }
 
 #[test]
