@@ -130,6 +130,10 @@ pub(super) enum Kind {
     Failed {
         cause: FailureCause,
     },
+    /// Positions in the queue of offers that came too late to be signed, rising, while a round is still under way.
+    OffersLate {
+        dropped: Vec<u32>,
+    },
 }
 
 /// The first input of a channel.

@@ -26,13 +26,12 @@ impl Channel {
 impl State {
     fn resume_chain(&self, effects: &mut Vec<Effect>) {
         let watch = self.funding.as_ref().map(|funding| self.watch_funding(funding.outpoint));
-        match self.phase {
+        match &self.phase {
             // An opening ends with the session, so that these are aborted before anything is resumed.
             Phase::Proposed | Phase::Building | Phase::FundingSent | Phase::Accepted => {}
             Phase::AwaitingConfirmation => {
                 effects.extend(watch);
-                let transaction = self.funding.as_ref().and_then(|funding| funding.transaction.clone());
-                effects.extend(transaction.map(|transaction| Effect::BroadcastFunding { transaction }));
+                effects.extend(self.broadcast_funding());
             }
             Phase::Open => effects.extend(watch),
             Phase::Frozen | Phase::Closing { .. } => {
@@ -42,11 +41,19 @@ impl State {
                     Role::Wallet => effects.extend(self.handed_over_effect()),
                 }
             }
-            Phase::Failed { .. } => {
+            Phase::Failed { cause } => {
                 effects.extend(watch);
+                // A commitment needs the funding that it spends.
+                effects.extend(self.broadcast_funding().filter(|_| cause.may_publish()));
                 effects.push(Effect::FailedOnChain);
             }
             Phase::Closed { .. } | Phase::Aborted => self.finish_if_done(&mut Out::new(effects)),
         }
+    }
+
+    /// Opener: the funding, until the chain holds it deep enough.
+    fn broadcast_funding(&self) -> Option<Effect> {
+        let transaction = self.funding.as_ref()?.transaction.clone()?;
+        Some(Effect::BroadcastFunding { transaction })
     }
 }

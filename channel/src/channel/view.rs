@@ -176,7 +176,7 @@ impl Channel {
                 .as_ref()
                 .map_or(0, |theirs| theirs.to_self_delay_blocks),
             counterparty_to_self_delay_blocks: state.terms.holder.to_self_delay_blocks,
-            next_deadline: self.next_deadline(),
+            next_deadline: self.htlc_deadline(),
         }
     }
 

@@ -84,11 +84,14 @@ impl State {
     /// The block with the agreed close is gone: all is as it was before, still agreed.
     pub(super) fn spend_undone(&mut self, out: &mut Out<'_>) {
         if let Phase::Closing { txid, .. } = self.phase {
-            self.phase = match self.closing.given_up.take() {
-                Some(cause) => Phase::Failed { cause },
-                None => Phase::Frozen,
-            };
             out.report(Report::ClosingUndone { txid });
+            match self.closing.given_up.take() {
+                Some(cause) => {
+                    self.phase = Phase::Failed { cause };
+                    out.push(Effect::FailedOnChain);
+                }
+                None => self.phase = Phase::Frozen,
+            }
         }
     }
 
@@ -110,7 +113,8 @@ impl State {
         }
         self.withdraw_all(FailureReason::ChannelUnavailable, out);
         self.phase = Phase::Failed { cause: cause.clone() };
-        if cause.may_publish() && self.session().is_some() {
+        // Whoever may not publish asks the counterparty to (BOLT 2, "Message Retransmission").
+        if self.session().is_some() {
             out.push(Effect::Send(self.channel_error()));
         }
         out.push(Effect::FailedOnChain);

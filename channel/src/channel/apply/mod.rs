@@ -83,6 +83,7 @@ impl State {
             Kind::SpendUndone => self.spend_undone(out),
             Kind::SpendFinal => self.spend_final(out),
             Kind::Failed { cause } => self.failed(cause.clone(), out),
+            Kind::OffersLate { dropped } => self.drop_late_offers(dropped, out),
         }
     }
 

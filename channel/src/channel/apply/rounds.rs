@@ -42,7 +42,7 @@ impl State {
     }
 
     /// Takes the offers at these positions out of the queue: they became too late.
-    fn drop_late_offers(&mut self, dropped: &[u32], out: &mut Out<'_>) {
+    pub(super) fn drop_late_offers(&mut self, dropped: &[u32], out: &mut Out<'_>) {
         if dropped.is_empty() {
             return;
         }

@@ -4,7 +4,7 @@ use super::super::books::Entry;
 use super::super::htlc::{HtlcState, Received, Removal};
 use super::super::state::State;
 use super::Out;
-use crate::effect::ToSend;
+use crate::effect::{Effect, ToSend};
 use crate::failure::FailureReason;
 use crate::forward::ForwardResult;
 use crate::message::{Preimage, UpdateAddHtlc};
@@ -60,6 +60,10 @@ impl State {
             self.htlcs.index.note_claimable(htlc.add.cltv_expiry);
         }
         if !may_update {
+            if matches!(removal, Removal::Fulfilled(_)) {
+                // Claims on the chain need it: the publish job has one preimage more.
+                out.push(Effect::FailedOnChain);
+            }
             return;
         }
         htlc.state = HtlcState::RemoveSent;

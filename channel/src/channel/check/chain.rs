@@ -43,12 +43,16 @@ impl Channel {
             ChainEvent::SpendUndone { txid } if self.closes_with(txid) => decided(Kind::SpendUndone),
             ChainEvent::SpendFinal { txid, .. } if self.closes_with(txid) => decided(Kind::SpendFinal),
             ChainEvent::SpendUndone { .. } | ChainEvent::SpendFinal { .. } => Ok(Checked::Nothing),
-            ChainEvent::Deadline { height } => match self.next_deadline() {
-                Some(deadline) if deadline <= height => {
+            ChainEvent::Deadline { height } => {
+                let reached = |deadline: Option<u32>| deadline.is_some_and(|deadline| deadline <= height);
+                if reached(self.htlc_deadline()) {
                     decided(Kind::Failed { cause: FailureCause::HtlcDeadline { height } })
+                } else if reached(self.next_deadline()) {
+                    decided(Kind::OffersLate { dropped: self.late_offers(height) })
+                } else {
+                    refused(Refusal::NoDeadline { height })
                 }
-                Some(_) | None => refused(Refusal::NoDeadline { height }),
-            },
+            }
         }
     }
 
@@ -132,6 +136,17 @@ impl Channel {
 
     /// The next height at which `ChainEvent::Deadline` is due; cheap enough to ask after every input.
     pub fn next_deadline(&self) -> Option<u32> {
+        // A counterparty that stays connected and never revokes must not hold what waits for the next signature.
+        let queued =
+            self.state.updates.queued.iter().map(|offer| offer.sign_by_height.saturating_add(1)).min();
+        match (self.htlc_deadline(), queued) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// The height at which an HTLC that is not resolved yet fails the channel.
+    pub(in super::super) fn htlc_deadline(&self) -> Option<u32> {
         if self.state.phase != Phase::Open {
             return None;
         }

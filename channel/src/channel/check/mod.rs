@@ -40,7 +40,7 @@ impl Channel {
 
     fn check_message(&self, message: Message, context: &Context<'_>) -> Verdict {
         if self.is_over() {
-            return Ok(self.answer_after_the_end(&message));
+            return self.check_after_the_end(&message, context);
         }
         match self.state.connection {
             Connection::Offline => return refused(Refusal::NotConnected),
@@ -139,23 +139,20 @@ impl Channel {
         }
     }
 
-    /// A counterparty that does not know yet is told; one that proved us behind is expected to publish, and knows.
+    /// A counterparty that does not know yet is told. One that proves us behind still counts: what we have must not be published.
+    fn check_after_the_end(&self, message: &Message, context: &Context<'_>) -> Verdict {
+        if let (Phase::Failed { cause }, Message::Reestablish(theirs)) = (&self.state.phase, message)
+            && cause.may_publish()
+            && let Some(number) = self.proven_behind_by(theirs, context)
+        {
+            return decided(Kind::ProvenBehind { number });
+        }
+        Ok(self.answer_after_the_end(message))
+    }
+
     fn answer_after_the_end(&self, message: &Message) -> Checked {
-        let may_be_told = match &self.state.phase {
-            Phase::Failed { cause } => cause.may_publish(),
-            Phase::Proposed
-            | Phase::Building
-            | Phase::FundingSent
-            | Phase::Accepted
-            | Phase::AwaitingConfirmation
-            | Phase::Open
-            | Phase::Frozen
-            | Phase::Closing { .. }
-            | Phase::Closed { .. }
-            | Phase::Aborted => true,
-        };
         match message {
-            Message::Reestablish(_) if may_be_told && self.state.session().is_some() => {
+            Message::Reestablish(_) if self.state.session().is_some() => {
                 Checked::Repeat(Effect::Send(self.state.channel_error()))
             }
             Message::Reestablish(_)

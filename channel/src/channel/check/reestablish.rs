@@ -23,9 +23,8 @@ impl Channel {
         let latest = self.state.holder.number;
         let next_revocation = theirs.next_revocation_number;
         self.check_last_secret(theirs, context)?;
-        if next_revocation > latest {
-            // Only who was given the secret of a commitment can know it: we lost what came after.
-            return decided(Kind::ProvenBehind { number: next_revocation - 1 });
+        if let Some(number) = self.proven_behind_by(theirs, context) {
+            return decided(Kind::ProvenBehind { number });
         }
         let their = self.state.their();
         let next_commitment = theirs.next_commitment_number;
@@ -56,6 +55,14 @@ impl Channel {
             return decided(Kind::Failed { cause });
         }
         decided(Kind::Reestablished { missing })
+    }
+
+    /// The commitment of ours that the counterparty proves revoked although we remember it as our latest, or none that late. Only who was
+    /// given the secret of a commitment can know it: we lost what came after.
+    pub(super) fn proven_behind_by(&self, theirs: &Reestablish, context: &Context<'_>) -> Option<u64> {
+        let number = theirs.next_revocation_number.checked_sub(1)?;
+        (number >= self.state.holder.number && self.check_last_secret(theirs, context).is_ok())
+            .then_some(number)
     }
 
     /// The secret must be that of our commitment before the one it expects to see revoked next.

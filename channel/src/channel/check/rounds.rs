@@ -123,13 +123,13 @@ impl Channel {
         if self.state.their().number >= MAX_COMMITMENT_NUMBER {
             return refused(Refusal::CommitmentsExhausted);
         }
-        let queued = &self.state.updates.queued;
-        let dropped = (0..)
-            .zip(queued)
-            .filter(|(_, offer)| offer.sign_by_height < context.height)
-            .map(|(position, _)| position)
-            .collect();
-        decided(Kind::SignNow { dropped })
+        decided(Kind::SignNow { dropped: self.late_offers(context.height) })
+    }
+
+    /// Positions of offers that may not be signed any more.
+    pub(super) fn late_offers(&self, height: u32) -> Vec<u32> {
+        let late = (0..).zip(&self.state.updates.queued).filter(|(_, offer)| offer.sign_by_height < height);
+        late.map(|(position, _)| position).collect()
     }
 
     /// Whether `SignNow` would sign: updates pending, no round under way, counterparty online.

@@ -5,6 +5,7 @@ mod model;
 mod pair;
 mod parameters;
 mod refusals;
+mod review;
 mod rules;
 mod violations;
 
