@@ -2,7 +2,9 @@
 //!
 //! Events share the journal's index with the channels' (shard's [`shard::EventRecord`]); the first byte tells them apart.
 
-use channel::ids::StreamId;
+use bitcoin::Txid;
+use channel::channel::PhaseView;
+use channel::ids::{ChannelId, StreamId};
 use journal::Retained;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,9 @@ use crate::ledger::state::{Ended, PayeeStream, PayerStream, State};
 /// Retained rows of finished payments: the key is 0 (sent) or 1 (received), then the complement of the number, so that the newest
 /// come first.
 pub const PAYMENTS: u8 = 32;
+
+/// Retained rows of channels that ended: the key is the channel's id.
+pub const CLOSED: u8 = 34;
 
 /// Retained row of this process's starts (see [`crate::core`]).
 pub const EPOCH: u8 = 33;
@@ -98,5 +103,36 @@ pub fn payment_key(sent: bool, number: u64) -> [u8; 9] {
 
 /// Reads a finished payment's row.
 pub fn read_payment(value: &[u8]) -> Result<Ended, UnknownEvent> {
+    postcard::from_bytes(value).map_err(|_| UnknownEvent)
+}
+
+/// A channel that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedChannel {
+    pub channel_id: ChannelId,
+    /// The closing transaction and its block's height; none if the opening was given up.
+    pub closing: Option<(Txid, u32)>,
+}
+
+/// The row that remembers a channel's end.
+pub(crate) fn closed_row(entry: &shard::DirectoryEntry) -> Retained {
+    let closing = match entry.phase {
+        PhaseView::Closed { txid, height } => Some((txid, height)),
+        PhaseView::Opening
+        | PhaseView::AwaitingConfirmation { .. }
+        | PhaseView::Open
+        | PhaseView::ShuttingDown { .. }
+        | PhaseView::Frozen { .. }
+        | PhaseView::Closing { .. }
+        | PhaseView::Aborted
+        | PhaseView::Failed { .. } => None,
+    };
+    let closed = ClosedChannel { channel_id: entry.channel_id, closing };
+    let value = postcard::to_stdvec(&closed).expect("plain data can always be written");
+    Retained { table: CLOSED, key: entry.channel_id.0.to_vec(), value: Some(value) }
+}
+
+/// Reads such a row.
+pub fn read_closed(value: &[u8]) -> Result<ClosedChannel, UnknownEvent> {
     postcard::from_bytes(value).map_err(|_| UnknownEvent)
 }

@@ -2,6 +2,9 @@
 
 pub mod client;
 pub mod config;
+pub mod connection;
+pub mod core;
+pub mod daemon;
 pub mod data_dir;
 pub mod directory;
 pub mod history;
@@ -9,4 +12,5 @@ pub mod ledger;
 pub mod limits;
 pub mod router;
 pub mod seed;
+pub mod service;
 pub mod token;

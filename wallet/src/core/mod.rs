@@ -1,0 +1,379 @@
+//! The one thread that owns the wallet's state: the shard with the channels, and the ledger.
+//!
+//! ```text
+//!  calls, frames, blocks ─▶ inbox ─▶ ledger ─┬─ batch ─▶ log ─▶ (fsync, elsewhere) ─▶ Durable ─▶ replies, relays
+//!                                    shard  ─┘
+//! ```
+//!
+//! Invariants: a batch is in the log before what it causes reaches another owner; answers, relays and notices wait until what
+//! they rest on is durable; after a fault nothing more leaves and the process ends.
+
+mod gate;
+pub mod handle;
+mod outlet;
+pub mod start;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use channel::event::{AcceptRequest, Command, Role};
+use channel::ids::{ChannelId, OwnerId, SessionId};
+use channel::keys::Point;
+use channel::message::Message;
+use journal::{Batch, Log, MachineId, Position};
+use proto::frame::{Contents, FrameBuilder};
+use proto::hub::v1 as pb;
+use rand::RngCore;
+use shard::{Credit, Mail, Outbox, Shard};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::ledger::apply::Done;
+use crate::ledger::state::Ended;
+use crate::ledger::{self, Env, Ledger, Prices, Settings};
+use gate::Gated;
+pub use handle::{CoreHandle, Stopped};
+use outlet::WalletOutlet;
+
+/// What comes into the core.
+pub enum CoreMail {
+    /// Runs on the core's thread.
+    Call(Box<dyn FnOnce(&mut Core) + Send>),
+    /// Commands of the desk; `done` once their inputs are in the log.
+    Deliver {
+        commands: Vec<(OwnerId, Command)>,
+        done: oneshot::Sender<()>,
+    },
+    /// What a frame held.
+    Frame {
+        session: SessionId,
+        contents: Box<Contents>,
+        permit: Arc<OwnedSemaphorePermit>,
+    },
+    Durable(Position),
+    /// The journal wants these machines' snapshots.
+    Snapshots(Vec<MachineId>),
+    /// A clean stop: snapshots of everything, then the log is closed.
+    Stop,
+}
+
+impl std::fmt::Debug for CoreMail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CoreMail(..)")
+    }
+}
+
+/// The connection that is current.
+pub struct Session {
+    pub id: SessionId,
+    pub frames: mpsc::UnboundedSender<pb::Frame>,
+    /// The connection ends when this is dropped.
+    pub hold: oneshot::Sender<()>,
+}
+
+/// See the module's page.
+pub struct Core {
+    pub(crate) shard: Shard,
+    pub(crate) ledger: Ledger,
+    pub(crate) outlet: WalletOutlet,
+    log: Log,
+    inbox: Receiver<CoreMail>,
+    mail: VecDeque<Mail>,
+    /// Answered at the end of the round, once what they rest on is durable.
+    replies: Vec<Box<dyn FnOnce() + Send>>,
+    delivered: Vec<oneshot::Sender<()>>,
+    gate: Outbox<Gated>,
+    durable: Position,
+    /// The latest batch of the ledger.
+    last: Position,
+    settings: Settings,
+    hub: Point,
+    prices: Option<Prices>,
+    height: u32,
+    /// The chain was followed to its tip, so everything goes on.
+    resumed: bool,
+    /// The shard is to be resumed in this round.
+    wants_resume: bool,
+    owners: Owners,
+    payments: BTreeMap<u64, Vec<oneshot::Sender<Ended>>>,
+    inbound: BTreeMap<[u8; 16], oneshot::Sender<Result<ChannelId, pb::ErrorDetail>>>,
+    snapshot_wanted: bool,
+    pruned_ms: u64,
+    stopping: bool,
+}
+
+/// Numbers of new channels, never used before (the epoch is durable and rises with each start).
+#[derive(Clone, Copy, Debug)]
+pub struct Owners {
+    pub epoch: u64,
+    pub next: u64,
+}
+
+impl Owners {
+    fn take(&mut self) -> OwnerId {
+        let owner = OwnerId((self.epoch << 24) | self.next);
+        self.next += 1;
+        owner
+    }
+}
+
+/// Why the core ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreFault {
+    #[error(transparent)]
+    Shard(#[from] shard::Fault),
+    #[error("the journal takes nothing more")]
+    Journal(#[from] journal::Closed),
+}
+
+/// Mails taken before a round, so that rounds stay short.
+const MAILS_A_ROUND: usize = 4_096;
+/// Without anything to do the core looks around this often.
+const IDLE: Duration = Duration::from_millis(500);
+/// How often old things are forgotten, in milliseconds.
+const PRUNE_INTERVAL_MS: u64 = 60_000;
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Core {
+    /// Runs until it is stopped or a fault.
+    pub fn run(mut self) -> Result<(), CoreFault> {
+        self.outlet_turn(|shard, now, outlet| shard.start(now, outlet))?;
+        loop {
+            let now = now_ms();
+            let wait = match self.ledger.next_due_ms(now) {
+                Some(due) if self.resumed => Duration::from_millis(due.saturating_sub(now)).min(IDLE),
+                Some(_) | None => IDLE,
+            };
+            match self.inbox.recv_timeout(wait) {
+                Ok(mail) => self.take(mail),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            for _ in 0..MAILS_A_ROUND {
+                let Ok(mail) = self.inbox.try_recv() else { break };
+                self.take(mail);
+            }
+            self.round()?;
+            if self.stopping && self.shard.stopped() {
+                return self.finish();
+            }
+        }
+    }
+
+    fn take(&mut self, mail: CoreMail) {
+        match mail {
+            CoreMail::Call(call) => call(self),
+            CoreMail::Deliver { commands, done } => {
+                let mails = commands.into_iter().map(|(owner, command)| Mail::Command {
+                    owner,
+                    command,
+                    reply: None,
+                });
+                self.mail.extend(mails);
+                self.delivered.push(done);
+            }
+            CoreMail::Frame { session, contents, permit } => self.take_frame(session, *contents, &permit),
+            CoreMail::Durable(position) => {
+                self.durable = self.durable.max(position);
+                self.mail.push_back(Mail::Durable(position));
+            }
+            CoreMail::Snapshots(machines) => {
+                for machine in machines {
+                    match machine {
+                        ledger::MACHINE => self.snapshot_wanted = true,
+                        start::DESK => self.outlet.snapshot_desk(),
+                        MachineId(channel) => self.mail.push_back(Mail::SnapshotNow(OwnerId(channel))),
+                    }
+                }
+            }
+            CoreMail::Stop => {
+                self.stopping = true;
+                self.mail.push_back(Mail::Stop);
+            }
+        }
+    }
+
+    /// Ledger and shard in turns, until nobody has anything for the other.
+    fn round(&mut self) -> Result<(), CoreFault> {
+        let now = now_ms();
+        if self.resumed && !self.stopping {
+            self.with_ledger(|ledger, env| ledger.drive(env));
+            if now >= self.pruned_ms + PRUNE_INTERVAL_MS {
+                self.pruned_ms = now;
+                self.ledger.prune(now);
+            }
+        }
+        if std::mem::take(&mut self.wants_resume) {
+            self.close_ledger()?;
+            self.shard.resume(now, &mut self.outlet)?;
+        }
+        let mut replies = std::mem::take(&mut self.replies);
+        loop {
+            self.close_ledger()?;
+            let again = self.shard_turn()?;
+            let messages = std::mem::take(&mut self.outlet.to_ledger);
+            let quiet = messages.is_empty();
+            for message in messages {
+                self.with_ledger(|ledger, env| ledger.internal(message, env));
+            }
+            self.mail
+                .extend(self.outlet.to_shard.drain(..).map(|(to, message)| Mail::Internal { to, message }));
+            if quiet && !again && self.mail.is_empty() && self.outlet.ended.is_empty() {
+                break;
+            }
+        }
+        for reply in replies.drain(..) {
+            self.gate.push(self.last, Gated::Run(reply));
+        }
+        for done in self.delivered.drain(..) {
+            let _ = done.send(());
+        }
+        self.release();
+        Ok(())
+    }
+
+    fn shard_turn(&mut self) -> Result<bool, CoreFault> {
+        let mut mail = std::mem::take(&mut self.mail);
+        let began = std::time::Instant::now();
+        let turned =
+            self.shard.turn(now_ms(), &mut std::iter::from_fn(|| mail.pop_front()), &mut self.outlet)?;
+        self.shard.note_busy(began.elapsed());
+        self.mail = mail;
+        Ok(turned.again)
+    }
+
+    fn outlet_turn(
+        &mut self,
+        turn: impl FnOnce(&mut Shard, u64, &mut WalletOutlet) -> Result<shard::Turned, shard::Fault>,
+    ) -> Result<(), CoreFault> {
+        turn(&mut self.shard, now_ms(), &mut self.outlet)?;
+        self.round()
+    }
+
+    /// What the ledger knows.
+    pub fn ledger_state(&self) -> &crate::ledger::state::State {
+        self.ledger.state()
+    }
+
+    /// The ledger with all that it may look at.
+    pub(crate) fn with_ledger<T>(&mut self, act: impl FnOnce(&mut Ledger, &Env<'_>) -> T) -> T {
+        let env = Env {
+            now_ms: now_ms(),
+            height: self.height,
+            settings: &self.settings,
+            hub: self.hub,
+            prices: self.prices,
+            directory: &self.outlet.directory,
+        };
+        act(&mut self.ledger, &env)
+    }
+
+    /// Appends what the ledger did; then its messages may go to channels, and the rest waits for the disk.
+    fn close_ledger(&mut self) -> Result<(), CoreFault> {
+        let mut out = self.ledger.close();
+        out.batch.retained.append(&mut self.outlet.ended);
+        if self.snapshot_wanted {
+            self.snapshot_wanted = false;
+            out.batch.snapshots.push(self.ledger.snapshot());
+        }
+        if !out.batch.is_empty() {
+            self.last = self.log.append(out.batch)?;
+        }
+        self.mail.extend(out.internals.into_iter().map(|(to, message)| Mail::Internal { to, message }));
+        let relays = out.relays.into_iter().map(Gated::Relay);
+        let done = out.done.into_iter().filter_map(|done| match done {
+            Done::Payment(ended) if ended.sent => Some(Gated::Paid(ended)),
+            Done::Payment(_) | Done::Stream(_) => None,
+        });
+        for gated in relays.chain(done) {
+            self.gate.push(self.last, gated);
+        }
+        Ok(())
+    }
+
+    /// Hands out what is durable.
+    fn release(&mut self) {
+        while let Some(gated) = self.gate.pop(self.durable) {
+            match gated {
+                Gated::Relay(relay) => self.outlet.frames.relay(&relay),
+                Gated::Run(run) => run(),
+                Gated::Paid(ended) => {
+                    for waiting in self.payments.remove(&ended.number).unwrap_or_default() {
+                        let _ = waiting.send(ended.as_ref().clone());
+                    }
+                }
+            }
+        }
+        self.outlet.send_frames();
+    }
+
+    fn take_frame(&mut self, session: SessionId, contents: Contents, permit: &Arc<OwnedSemaphorePermit>) {
+        if self.outlet.session.as_ref().is_none_or(|current| current.id != session) {
+            return;
+        }
+        for (channel, messages) in contents.channels {
+            // Shared by all mails of the frame: given back when the last was handled.
+            let credit = Credit::new(Arc::clone(permit));
+            self.take_messages(session, channel, messages, credit);
+        }
+        for relay in contents.relays {
+            self.with_ledger(|ledger, env| ledger.relayed(relay, env));
+        }
+        for reply in contents.inbound_replies {
+            if let Some(waiting) = self.inbound.remove(&reply.request_id) {
+                let _ = waiting.send(reply.result);
+            }
+        }
+        if let Some(nonce) = contents.ping {
+            self.outlet.frames.pong(nonce);
+        }
+    }
+
+    /// Messages of one channel. An unknown channel's first message must open it.
+    fn take_messages(
+        &mut self,
+        session: SessionId,
+        channel: ChannelId,
+        mut messages: Vec<Message>,
+        credit: Credit,
+    ) {
+        let node = self.hub;
+        let known = self.outlet.directory.owner_of(&channel).is_some();
+        if !known && let Some(Message::OpenChannel(_)) = messages.first() {
+            if let Message::OpenChannel(message) = messages.remove(0) {
+                let mut key = [0; 32];
+                rand::rngs::OsRng.fill_bytes(&mut key);
+                let request = AcceptRequest {
+                    owner: self.owners.take(),
+                    channel_id: channel,
+                    role: Role::Wallet,
+                    counterparty_node: node,
+                    key_id: channel::bytes::KeyId::from_bytes(key),
+                    session,
+                };
+                self.mail.push_back(Mail::Accept { request, message });
+            }
+            if messages.is_empty() {
+                return;
+            }
+        }
+        self.mail.push_back(Mail::Peer { session, node, channel, messages, credit });
+    }
+
+    /// Everything stopped: the last snapshot, and the log is closed behind it.
+    fn finish(&mut self) -> Result<(), CoreFault> {
+        let batch = Batch { snapshots: vec![self.ledger.snapshot()], ..Batch::default() };
+        self.log.append(batch)?;
+        self.log.close();
+        Ok(())
+    }
+}
+
+/// Frames that wait for [`WalletOutlet::send_frames`].
+pub(crate) type Frames = FrameBuilder;

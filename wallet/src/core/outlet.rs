@@ -1,0 +1,148 @@
+//! What the shard hands out, performed: frames to the hub, messages to the ledger, requests to the desk.
+
+use bitcoin::TxOut;
+use channel::channel::PhaseView;
+use channel::forward::Internal;
+use channel::ids::{ChannelId, OwnerId, SessionId};
+use channel::message::Message;
+use journal::Retained;
+use settlement::desk::DeskRequest;
+use settlement::desk::service::DeskHandle;
+use shard::{ChainRequest, DirectoryEntry, Outlet, PeerRefusal};
+use tokio::runtime::Handle;
+
+use super::{Frames, Session};
+use crate::directory::Directory;
+use crate::history;
+
+/// Everything around the shard and the ledger.
+pub struct WalletOutlet {
+    pub directory: Directory,
+    pub session: Option<Session>,
+    pub frames: Frames,
+    pub to_ledger: Vec<Internal>,
+    pub to_shard: Vec<(OwnerId, Internal)>,
+    /// Rows of channels that ended, for the next batch.
+    pub ended: Vec<Retained>,
+    desk: DeskHandle,
+    runtime: Handle,
+}
+
+impl WalletOutlet {
+    pub fn new(desk: DeskHandle, runtime: Handle) -> Self {
+        WalletOutlet {
+            directory: Directory::default(),
+            session: None,
+            frames: Frames::default(),
+            to_ledger: Vec::new(),
+            to_shard: Vec::new(),
+            ended: Vec::new(),
+            desk,
+            runtime,
+        }
+    }
+
+    /// The journal wants the desk's snapshot.
+    pub fn snapshot_desk(&self) {
+        let desk = self.desk.clone();
+        self.runtime.spawn(async move { desk.snapshot().await });
+    }
+
+    /// Sends what was collected, or drops it if nobody is connected: reestablish repeats what counts.
+    pub fn send_frames(&mut self) {
+        for frame in self.frames.take() {
+            if let Some(session) = &self.session {
+                let _ = session.frames.send(frame);
+            }
+        }
+    }
+
+    fn desk_request(owner: OwnerId, request: ChainRequest) -> Option<DeskRequest> {
+        Some(match request {
+            ChainRequest::BuildFunding { script, amount } => {
+                DeskRequest::BuildFunding { output: TxOut { value: amount, script_pubkey: script } }
+            }
+            ChainRequest::WatchFunding { outpoint, script, amount, minimum_depth } => {
+                DeskRequest::WatchFunding {
+                    outpoint,
+                    output: TxOut { value: amount, script_pubkey: script },
+                    minimum_depth,
+                }
+            }
+            ChainRequest::BroadcastFunding { transaction } => DeskRequest::BroadcastFunding { transaction },
+            ChainRequest::ReleaseCoins { transaction } => DeskRequest::ReleaseCoins { transaction },
+            ChainRequest::ClosingHandedOver { transaction, publish_by_height } => {
+                DeskRequest::ClosingHandedOver { transaction, publish_by_height }
+            }
+            ChainRequest::ClosingTerms | ChainRequest::TicketReady(_) => {
+                tracing::error!(owner = owner.0, "a wallet's channel asked for what only the hub's do");
+                return None;
+            }
+            ChainRequest::PublishJob(job) => {
+                // The channel's state keeps the job; `Query::PublishJob` makes it again.
+                let txid = job.map(|job| job.transaction.compute_txid().to_string());
+                tracing::warn!(
+                    owner = owner.0,
+                    ?txid,
+                    "a channel failed; its commitment is kept for publishing"
+                );
+                return None;
+            }
+        })
+    }
+}
+
+impl Outlet for WalletOutlet {
+    fn send(&mut self, session: SessionId, channel: ChannelId, messages: Vec<Message>) {
+        if self.session.as_ref().is_some_and(|current| current.id == session) {
+            self.frames.channel(channel, &messages);
+        }
+    }
+
+    fn internal(&mut self, to: OwnerId, message: Internal) {
+        if to == crate::ledger::LEDGER {
+            self.to_ledger.push(message);
+        } else {
+            self.to_shard.push((to, message));
+        }
+    }
+
+    fn chain(&mut self, owner: OwnerId, request: ChainRequest) {
+        if let Some(request) = Self::desk_request(owner, request) {
+            self.desk.request(owner, request);
+        }
+    }
+
+    fn publish(&mut self, entry: DirectoryEntry) {
+        match entry.phase {
+            PhaseView::Closed { .. } | PhaseView::Aborted => self.ended.push(history::closed_row(&entry)),
+            PhaseView::Opening
+            | PhaseView::AwaitingConfirmation { .. }
+            | PhaseView::Open
+            | PhaseView::ShuttingDown { .. }
+            | PhaseView::Frozen { .. }
+            | PhaseView::Closing { .. }
+            | PhaseView::Failed { .. } => {}
+        }
+        self.directory.publish(entry);
+    }
+
+    fn peer_refused(&mut self, session: SessionId, channel: ChannelId, why: PeerRefusal) {
+        tracing::warn!(%channel, %why, "the hub's messages about a channel were refused");
+        let ours = self.session.as_ref().is_some_and(|current| current.id == session);
+        match why {
+            // The channel starts again from what both sides have, over a new connection.
+            PeerRefusal::Refused(_) if ours => self.session = None,
+            PeerRefusal::Refused(_) | PeerRefusal::UnknownChannel | PeerRefusal::NotYours => {}
+        }
+    }
+
+    fn finished(&mut self, owner: OwnerId, _: ChannelId) {
+        self.directory.forget(owner);
+        self.desk.request(owner, DeskRequest::Forget);
+    }
+
+    fn flush(&mut self) {
+        self.send_frames();
+    }
+}

@@ -1,0 +1,139 @@
+//! `hubwallet daemon`: everything together, from the data folder to the last snapshot.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Checked, ConfigError};
+use crate::connection::{Dialer, Status};
+use crate::core::start::{StartError, start};
+use crate::data_dir::{DataDir, DataDirError, write_public};
+use crate::seed::Seed;
+use crate::service::{self, Service};
+use crate::token::Token;
+
+/// Why the daemon did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("log.filter is {found:?}: {reason}")]
+    Filter { found: String, reason: String },
+    #[error(transparent)]
+    Start(#[from] Box<StartError>),
+    #[error("{address} cannot be listened on: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("signals cannot be waited for: {0}")]
+    Signals(std::io::Error),
+    #[error("stopped by a fault: {0}")]
+    Fault(String),
+}
+
+/// Runs until SIGTERM, SIGINT, the `Stop` call or a fault.
+pub async fn run(root: &Path) -> Result<(), DaemonError> {
+    let data = DataDir::open(root)?;
+    let layout = data.layout().clone();
+    let seed = Seed::load(&layout)?;
+    let checked = config::load(&layout.config())?;
+    log(&checked.config.log.filter)?;
+    let token = Token::load_or_create(&layout.token())?;
+    let listener = TcpListener::bind(checked.listen).await;
+    let listener = listener.map_err(|source| DaemonError::Listen { address: checked.listen, source })?;
+    let address = listener.local_addr();
+    let address = address.map_err(|source| DaemonError::Listen { address: checked.listen, source })?;
+
+    let running = start(&checked, data, &seed.bytes()).await.map_err(Box::new)?;
+    let (status, connection) = watch::channel(Status::default());
+    let (stop, mut stopped) = watch::channel(false);
+    let service = Service {
+        core: running.core.clone(),
+        desk: running.desk.clone(),
+        reader: running.reader.clone(),
+        next_event: running.next_event.clone(),
+        connection,
+        node: running.signer.node_id(),
+        hub: checked.hub,
+        hub_address: checked.config.hub.address.clone(),
+        network: checked.config.network.clone(),
+        to_self_delay_blocks: checked.config.channels.to_self_delay_blocks.into(),
+        stop: stop.clone(),
+    };
+    let serving = tokio::spawn(service::serve(listener, service, token, stop.subscribe()));
+    write_public(&layout.address(), format!("{address}\n").as_bytes())?;
+    tracing::info!(%address, node = %running.signer.node_id(), "the wallet is running");
+    let dialing = tokio::spawn(follow_then_dial(&running, &checked, status));
+
+    let fault = wait_for_end(&running, &mut stopped).await?;
+    stop.send_replace(true);
+    dialing.abort();
+    let _ = dialing.await;
+    let _ = serving.await;
+    let end = running.stop().await;
+    let _ = std::fs::remove_file(layout.address());
+    match (fault, end) {
+        (true, Err(why)) => Err(DaemonError::Fault(why)),
+        (true, Ok(())) => Err(DaemonError::Fault("a part of the daemon ended by itself".to_owned())),
+        (false, Err(why)) => Err(DaemonError::Fault(why)),
+        (false, Ok(())) => Ok(()),
+    }
+}
+
+/// True for a fault, false when asked to stop.
+async fn wait_for_end(
+    running: &crate::core::start::Running,
+    stopped: &mut watch::Receiver<bool>,
+) -> Result<bool, DaemonError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(false),
+            _ = interrupt.recv() => return Ok(false),
+            _ = stopped.wait_for(|stopped| *stopped) => return Ok(false),
+            () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {
+                if running.faulted() {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+/// Payments go on only from the chain's tip, so the hub is called when it was reached once.
+fn follow_then_dial(
+    running: &crate::core::start::Running,
+    checked: &Checked,
+    status: watch::Sender<Status>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let desk = running.desk.clone();
+    let dialer = Dialer {
+        address: checked.config.hub.address.clone(),
+        hub: checked.hub,
+        network: checked.config.network.clone(),
+        signer: running.signer.clone(),
+        core: running.core.clone(),
+        status,
+    };
+    async move {
+        dialer.status.send_modify(|status: &mut Status| {
+            status.trouble = "waiting for bitcoind before calling the hub".to_owned();
+        });
+        if desk.synced().await.is_ok() && dialer.core.resume().await.is_ok() {
+            dialer.run().await;
+        }
+    }
+}
+
+fn log(filter: &str) -> Result<(), DaemonError> {
+    let parsed = EnvFilter::try_new(filter)
+        .map_err(|error| DaemonError::Filter { found: filter.to_owned(), reason: error.to_string() })?;
+    // An error means that logging runs already.
+    let _ = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).try_init();
+    Ok(())
+}

@@ -1,0 +1,342 @@
+//! Channels: opening, listing, closing; balances.
+
+use std::collections::BTreeSet;
+
+use bitcoin::Amount;
+use bytes::Bytes;
+use channel::amount::Msat;
+use channel::channel::{ChannelView, PhaseView};
+use channel::event::Command;
+use channel::ids::ChannelId;
+use proto::error::{ErrorCode, ErrorDetail, detail, from_detail, status, status_with_advice};
+use proto::fields::{bytes, channel_id, txid_out};
+use proto::frame::InboundRequest;
+use proto::hub::v1 as hub;
+use proto::wallet::v1 as pb;
+use settlement::follow::FollowStatus;
+use shard::{Answer, Query, Refused};
+use tonic::Status;
+
+use super::{HUB_PATIENCE, Service, asked, convert, fresh, refused, stopping, wrong_field};
+use crate::core::Stopped;
+use crate::history;
+use crate::ledger::state::Made;
+
+/// Rows of ended channels read at once; a wallet has few.
+const ENDED_CHANNELS: usize = 1_000;
+
+fn offline() -> Status {
+    status_with_advice(
+        ErrorCode::HubOffline,
+        "not connected to the hub",
+        "see `hubwallet info` for the reason; the daemon keeps trying",
+    )
+}
+
+fn shard_refused(refusal: &Refused) -> Status {
+    let code = match refusal {
+        Refused::NotConnected(_) => return offline(),
+        Refused::UnknownOwner(_) => ErrorCode::NotFound,
+        Refused::TooManyChannelsOfNode { .. }
+        | Refused::TooManyChannels { .. }
+        | Refused::TooManySessions { .. } => ErrorCode::LimitReached,
+        Refused::Stopping => ErrorCode::Stopping,
+        Refused::Rejected(_)
+        | Refused::ChannelExists(_)
+        | Refused::OwnerExists(_)
+        | Refused::Quarantined { .. }
+        | Refused::NotForHosts => ErrorCode::ChannelRefused,
+    };
+    status(code, refusal.to_string())
+}
+
+impl Service {
+    /// Every channel that has not ended.
+    pub(super) async fn views(&self) -> Result<Vec<ChannelView>, Status> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let query = Query::Channels { node: None, after, max: 256 };
+            match self.core.read(query).await.map_err(stopping)? {
+                Answer::Channels { channels, more } => {
+                    all.extend(channels);
+                    after = more;
+                }
+                Answer::Channel(_) | Answer::PublishJob(_) => return Err(stopping(Stopped)),
+            }
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn view(&self, id: ChannelId) -> Result<Option<ChannelView>, Status> {
+        match self.core.read(Query::ChannelById(id)).await.map_err(stopping)? {
+            Answer::Channel(view) => Ok(view.map(|view| *view)),
+            Answer::Channels { .. } | Answer::PublishJob(_) => Err(stopping(Stopped)),
+        }
+    }
+
+    pub(super) async fn open(
+        &self,
+        request: pb::OpenChannelRequest,
+    ) -> Result<pb::OpenChannelResponse, Status> {
+        let amount_sat =
+            proto::fields::number("amount_sat", request.amount_sat, 1, Amount::MAX_MONEY.to_sat())
+                .map_err(wrong_field)?;
+        self.check_chain()?;
+        let funds = self.desk.summary().await.map_err(|_| stopping(Stopped))?.balance;
+        if funds.confirmed < Amount::from_sat(amount_sat) {
+            let text = format!("{amount_sat} sat are needed; {} are confirmed and free", funds.confirmed);
+            let advice = "send coins to `hubwallet address`, and wait for a confirmation";
+            return Err(status_with_advice(ErrorCode::InsufficientFunds, text, advice));
+        }
+        let asked = asked("OpenChannel", &request.request_id, &request)?;
+        let chosen = ChannelId(fresh());
+        let noted = self.core.ask(move |core| {
+            core.with_ledger(|ledger, _| match ledger.repeated(asked.as_ref())? {
+                Some(Made::Opening(id)) => Ok(id),
+                Some(_) | None => {
+                    ledger.note(asked.as_ref(), Made::Opening(chosen));
+                    Ok(chosen)
+                }
+            })
+        });
+        let id = noted.await.map_err(stopping)?.map_err(refused)?;
+        let answer = pb::OpenChannelResponse { channel_id: bytes(&id.0) };
+        // A repeat: the channel is there, unless the process ended between the note and the opening.
+        if id != chosen && self.view(id).await?.is_some() {
+            return Ok(answer);
+        }
+        match self.core.open(id, amount_sat).await.map_err(stopping)? {
+            Ok(()) => Ok(answer),
+            Err(refusal) => {
+                let forget = self.core.ask(move |core| {
+                    core.with_ledger(|ledger, _| ledger.forget(asked.as_ref()));
+                });
+                forget.await.map_err(stopping)?;
+                Err(refusal.map_or_else(offline, |refusal| shard_refused(&refusal)))
+            }
+        }
+    }
+
+    /// New work needs a chain that is followed.
+    fn check_chain(&self) -> Result<(), Status> {
+        match self.desk.status() {
+            FollowStatus::Synced { .. } | FollowStatus::CatchingUp { .. } => Ok(()),
+            other => Err(status_with_advice(
+                ErrorCode::ChainUnavailable,
+                trouble(&other),
+                "check bitcoind and the section [bitcoind] of wallet.toml",
+            )),
+        }
+    }
+
+    pub(super) async fn inbound(
+        &self,
+        request: pb::RequestInboundRequest,
+    ) -> Result<pb::RequestInboundResponse, Status> {
+        let amount_sat =
+            proto::fields::number("amount_sat", request.amount_sat, 1, Amount::MAX_MONEY.to_sat())
+                .map_err(wrong_field)?;
+        // The hub remembers what it answered to an id; a caller without one gets a fresh one.
+        let asked = asked("RequestInbound", &request.request_id, &request)?;
+        let request_id = asked.map_or_else(
+            || proto::request_id::RequestId::new(crate::core::now_ms(), fresh()).0,
+            |asked| asked.id.0,
+        );
+        let noted = self.core.ask(move |core| {
+            core.with_ledger(|ledger, _| {
+                if ledger.repeated(asked.as_ref())?.is_none() {
+                    ledger.note(asked.as_ref(), Made::Inbound);
+                }
+                Ok(())
+            })
+        });
+        noted.await.map_err(stopping)?.map_err(refused)?;
+        let asking = self.core.request_inbound(InboundRequest { request_id, amount_sat });
+        let answered = asking.await.map_err(stopping)?.ok_or_else(offline)?;
+        match tokio::time::timeout(HUB_PATIENCE, answered).await {
+            Ok(Ok(Ok(id))) => Ok(pb::RequestInboundResponse { channel_id: bytes(&id.0) }),
+            Ok(Ok(Err(refusal))) => Err(from_detail(refusal)),
+            Ok(Err(_)) => Err(offline()),
+            Err(_) => Err(status_with_advice(
+                ErrorCode::StillUnderWay,
+                format!("the hub did not answer within {} seconds", HUB_PATIENCE.as_secs()),
+                "ask again with the same request_id",
+            )),
+        }
+    }
+
+    pub(super) async fn all_channels(
+        &self,
+        request: pb::ListChannelsRequest,
+    ) -> Result<pb::ListChannelsResponse, Status> {
+        let views = self.views().await?;
+        let height = *self.desk.heights().borrow();
+        let mut channels: Vec<hub::Channel> = views
+            .iter()
+            .filter(|view| request.include_closed || !is_over(&view.phase))
+            .map(|view| convert::channel(view, height))
+            .collect();
+        if request.include_closed {
+            let known: BTreeSet<ChannelId> = views.iter().map(|view| view.channel_id).collect();
+            let rows = self.reader.range(history::CLOSED, &[], None, ENDED_CHANNELS);
+            for (_, value) in rows.map_err(unreadable)? {
+                let ended = history::read_closed(&value).map_err(unreadable)?;
+                if !known.contains(&ended.channel_id) {
+                    channels.push(closed_channel(&ended, &self.hub));
+                }
+            }
+        }
+        Ok(pb::ListChannelsResponse { channels })
+    }
+
+    pub(super) async fn balance(&self) -> Result<pb::GetBalanceResponse, Status> {
+        let views = self.views().await?;
+        let funds = self.desk.summary().await.map_err(|_| stopping(Stopped))?.balance;
+        let live = || views.iter().filter(|view| !is_over(&view.phase));
+        let sum =
+            |amounts: &mut dyn Iterator<Item = Msat>| amounts.fold(Msat::ZERO, Msat::saturating_add).to_u64();
+        let usable = || live().filter(|view| view.phase == PhaseView::Open);
+        Ok(pb::GetBalanceResponse {
+            on_chain: Some(hub::OnChainBalance {
+                confirmed_sat: funds.confirmed.to_sat(),
+                unconfirmed_sat: funds.unconfirmed.to_sat(),
+                locked_sat: funds.locked.to_sat(),
+            }),
+            channels_msat: sum(&mut live().map(|view| view.holder_msat)),
+            in_flight_msat: sum(&mut live().map(|view| view.offered_msat.saturating_add(view.received_msat))),
+            spendable_msat: sum(&mut usable().map(|view| view.spendable_msat)),
+            receivable_msat: sum(&mut usable().map(|view| view.receivable_msat)),
+            dust_exposure_msat: sum(&mut live().map(|view| view.dust_exposure_msat)),
+        })
+    }
+
+    pub(super) async fn close(
+        &self,
+        request: pb::CloseChannelRequest,
+    ) -> Result<pb::CloseChannelResponse, Status> {
+        let id = channel_id("channel_id", &request.channel_id).map_err(wrong_field)?;
+        let asked = asked("CloseChannel", &request.request_id, &request)?;
+        let unknown = || {
+            let text = format!("no channel has the id {id}");
+            from_detail(ErrorDetail {
+                channel_id: bytes(&id.0),
+                advice: "see `hubwallet channels`".into(),
+                ..detail(ErrorCode::NotFound, text)
+            })
+        };
+        let view = self.view(id).await?.ok_or_else(unknown)?;
+        let repeated = self.core.ask(move |core| {
+            core.with_ledger(|ledger, _| {
+                let made = ledger.repeated(asked.as_ref())?;
+                if made.is_none() {
+                    ledger.note(asked.as_ref(), Made::Closing(id));
+                }
+                Ok(())
+            })
+        });
+        repeated.await.map_err(stopping)?.map_err(refused)?;
+        let begun = match view.phase {
+            PhaseView::ShuttingDown { by_us, .. } => by_us,
+            PhaseView::Frozen { .. } | PhaseView::Closing { .. } | PhaseView::Closed { .. } => true,
+            PhaseView::Opening
+            | PhaseView::AwaitingConfirmation { .. }
+            | PhaseView::Open
+            | PhaseView::Aborted
+            | PhaseView::Failed { .. } => false,
+        };
+        if !begun {
+            let address = self.desk.new_address().await.map_err(|_| stopping(Stopped))?;
+            let command = Command::Shutdown { script: address.script_pubkey() };
+            if let Err(refusal) = self.core.command(view.owner, command).await.map_err(stopping)? {
+                let forget = self.core.ask(move |core| {
+                    core.with_ledger(|ledger, _| ledger.forget(asked.as_ref()));
+                });
+                forget.await.map_err(stopping)?;
+                return Err(shard_refused(&refusal));
+            }
+        }
+        let height = *self.desk.heights().borrow();
+        let view = self.view(id).await?.unwrap_or(view);
+        Ok(pb::CloseChannelResponse { channel: Some(convert::channel(&view, height)) })
+    }
+
+    pub(super) async fn info(&self) -> Result<pb::GetInfoResponse, Status> {
+        let views = self.views().await?;
+        let height = *self.desk.heights().borrow();
+        let connection = self.connection.borrow().clone();
+        let status = self.desk.status();
+        let (chain_ok, at) = match &status {
+            FollowStatus::Synced { at } | FollowStatus::CatchingUp { at } => (true, Some(*at)),
+            FollowStatus::NodeBehind { at, .. } | FollowStatus::Unavailable { at, .. } => (false, Some(*at)),
+            FollowStatus::Starting => (false, None),
+        };
+        let live = views.iter().filter(|view| !is_over(&view.phase)).count();
+        let trouble = if chain_ok { connection.trouble } else { trouble(&status) };
+        Ok(pb::GetInfoResponse {
+            node_key: bytes(self.node.as_bytes()),
+            network: self.network.clone(),
+            height,
+            block_hash: at
+                .map_or_else(Bytes::new, |at| bytes(bitcoin::hashes::Hash::as_byte_array(&at.hash))),
+            hub_node_key: bytes(self.hub.as_bytes()),
+            hub_address: self.hub_address.clone(),
+            hub_connected: connection.connected,
+            hub_policy: connection.policy,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            channels: u32::try_from(live).unwrap_or(u32::MAX),
+            newest_event: self.reader.next_event().saturating_sub(1),
+            chain_ok,
+            trouble,
+            online_again_by_height: if live == 0 {
+                0
+            } else {
+                height.saturating_add(self.to_self_delay_blocks)
+            },
+        })
+    }
+}
+
+pub(super) fn unreadable(error: impl std::fmt::Display) -> Status {
+    status(ErrorCode::Fault, error.to_string())
+}
+
+fn is_over(phase: &PhaseView) -> bool {
+    match phase {
+        PhaseView::Closed { .. } | PhaseView::Aborted => true,
+        PhaseView::Opening
+        | PhaseView::AwaitingConfirmation { .. }
+        | PhaseView::Open
+        | PhaseView::ShuttingDown { .. }
+        | PhaseView::Frozen { .. }
+        | PhaseView::Closing { .. }
+        | PhaseView::Failed { .. } => false,
+    }
+}
+
+fn trouble(status: &FollowStatus) -> String {
+    match status {
+        FollowStatus::Starting => "bitcoind has not answered yet".to_owned(),
+        FollowStatus::CatchingUp { .. } | FollowStatus::Synced { .. } => String::new(),
+        FollowStatus::NodeBehind { at, node_height } => {
+            format!("bitcoind is at height {node_height}, behind this wallet's {}", at.height)
+        }
+        FollowStatus::Unavailable { error, attempts, .. } => {
+            format!("bitcoind cannot be used ({attempts} attempts): {error}")
+        }
+    }
+}
+
+fn closed_channel(ended: &history::ClosedChannel, hub_key: &channel::keys::Point) -> hub::Channel {
+    let phase = if ended.closing.is_some() { hub::ChannelPhase::Closed } else { hub::ChannelPhase::Aborted };
+    hub::Channel {
+        channel_id: bytes(&ended.channel_id.0),
+        node_key: bytes(hub_key.as_bytes()),
+        phase: phase.into(),
+        closing_txid: ended.closing.map_or_else(Bytes::new, |(txid, _)| txid_out(&txid)),
+        closing_height: ended.closing.map_or(0, |(_, height)| height),
+        ..hub::Channel::default()
+    }
+}
