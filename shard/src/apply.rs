@@ -2,12 +2,11 @@
 //! changes a channel.
 
 use channel::channel::{Channel, Checked, Input};
-use channel::effect::{Effect, ToSend};
+use channel::effect::Effect;
 use channel::error::{Refusal, Rejection};
 use channel::event::{Command, Event};
 use channel::forward::Internal;
 use channel::ids::OwnerId;
-use channel::message::Message;
 
 use journal::MachineId;
 
@@ -49,12 +48,11 @@ impl Shard {
             }
             Err(Rejection::Violation(violation)) => {
                 self.load.violations += 1;
-                let text = error_text(&violation.to_string());
                 let hosted = self.table.get(slot);
                 tracing::warn!(channel = %hosted.channel_id, %violation, "the counterparty broke the protocol");
                 let input = hosted.channel.violated(violation);
+                // The channel itself tells the peer, once its failure is durable.
                 self.apply(slot, &input);
-                self.perform(slot, Effect::Send(ToSend::Ready(Box::new(Message::ChannelError { text }))));
                 Ok(Submitted::Violated)
             }
         }
