@@ -1,0 +1,6 @@
+//! Shards at work: a hub and wallets over real journals in memory.
+#![allow(clippy::unwrap_used)]
+
+mod forwarding;
+mod turns;
+mod world;
