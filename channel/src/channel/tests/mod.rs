@@ -1,12 +1,14 @@
 //! Tests of the state machine: scenarios, one case a rule, properties.
 
 mod flows;
+mod hostile;
 mod model;
 mod pair;
 mod parameters;
 mod refusals;
 mod review;
 mod rules;
+mod troubles;
 mod violations;
 
 /// Bitcoin's own interpreter accepts the spend of the one output.
