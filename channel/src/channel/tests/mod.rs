@@ -1,5 +1,6 @@
 //! Tests of the state machine: scenarios, one case a rule, properties.
 
+mod adversary;
 mod flows;
 mod hostile;
 mod model;
