@@ -46,13 +46,14 @@ impl Shard {
         for slot in touched.drain(..) {
             let hosted = self.table.get_mut(slot);
             hosted.touched = false;
-            let entry = directory_entry(&hosted.channel.view());
+            let view = hosted.channel.view();
+            let entry = directory_entry(&view);
             let deadline = hosted.channel.next_deadline();
-            let wants_terms = hosted.channel.wants_terms();
-            let ask = wants_terms && !std::mem::replace(&mut hosted.terms_asked, wants_terms);
-            if !wants_terms {
-                hosted.terms_asked = false;
-            }
+            // Asked once a session: terms that were refused or lost are asked for again when the peer is back.
+            let online = matches!(view.connection, ConnectionView::Online(_));
+            let due = online && hosted.channel.wants_terms();
+            let ask = due && !std::mem::replace(&mut hosted.terms_asked, true);
+            hosted.terms_asked &= online;
             if hosted.published.as_ref() != Some(&entry) {
                 hosted.published = Some(entry.clone());
                 outlet.publish(entry);

@@ -7,6 +7,10 @@
 
 use std::sync::{LazyLock, Mutex};
 
+use channel::channel::ChannelView;
+use channel::effect::Report;
+use shard::{EventRecord, Happening};
+
 use crate::world::{HUB, Kind, Random, World};
 
 const ANNA: usize = 1;
@@ -286,4 +290,29 @@ fn random_payment(world: &mut World, random: &mut Random) {
     let amount_msat = [1_000, 50_000, 1_000_000, 20_000_000, 120_000_000][random.below(5)];
     let kind = [Kind::Invoice, Kind::Tick, Kind::Tick, Kind::Unknown][random.below(4)];
     world.pay(payer, payee, amount_msat, kind);
+}
+
+#[test]
+fn a_payment_that_the_first_channel_refuses_takes_the_second() {
+    let mut world = two_wallets(Path::BetweenShards);
+    // In one turn the router's picture of the first channel is that of before, so it chooses it for all three.
+    world.open(HUB, 1, 0, 200_000);
+    let before = world.audit();
+    for _ in 0..3 {
+        assert!(world.pay(ANNA, BEN, 80_000_000, Kind::Invoice));
+    }
+    world.settle();
+    let after = world.audit();
+    assert_eq!((after.settled, after.failed), (3, 0));
+    assert_eq!(after.holdings, before.holdings);
+    let used = |view: &&ChannelView| view.capacity.to_sat() == 200_000 && !view.holder_msat.is_zero();
+    assert_eq!(world.channels(BEN).iter().filter(used).count(), 2, "both channels carried some");
+    let reader = world.run(HUB).reader.clone();
+    let events = reader.events_from(reader.oldest_event(), 1_000).unwrap();
+    let second_attempts = events.iter().filter(|(_, event)| {
+        let what = EventRecord::decode(event).unwrap().what;
+        matches!(what, Happening::Report(Report::ForwardSettled { key, .. }) if key.attempt == 2)
+    });
+    assert_eq!(second_attempts.count(), 1);
+    world.audit_silence();
 }

@@ -504,3 +504,43 @@ fn the_same_mail_gives_the_same_log() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_full_turn_leaves_the_rest_of_the_mail_for_the_next() {
+    let mut world = connected();
+    let hub = world.run(HUB);
+    let most = shard::limits::MAX_WORK_A_TURN;
+    hub.mail[0].extend((0..most + 10).map(|_| Mail::Height(101)));
+    assert!(hub.turn(0, usize::MAX));
+    assert_eq!(hub.mail[0].len(), 10);
+    hub.turn(0, usize::MAX);
+    assert!(hub.mail[0].is_empty());
+}
+
+#[test]
+fn channels_are_read_by_pages_in_the_order_of_their_numbers() {
+    let mut world = connected();
+    world.open(HUB, 0, 0, 150_000);
+    world.open(HUB, 1, 0, 150_000);
+    let all: Vec<OwnerId> =
+        world.channels(HUB).iter().map(|view| view.owner).filter(|o| o.0 % 2 == 0).collect();
+    assert_eq!(all.len(), 3);
+    let anna = world.processes[ANNA].node();
+    for (node, expected) in [(None, all.clone()), (Some(anna), vec![all[0], all[1]])] {
+        let mut read = Vec::new();
+        let mut after = None;
+        loop {
+            let query = Query::Channels { node, after, max: 1 };
+            let page = world.run(HUB).ask(0, |reply| Mail::Read { query, reply });
+            world.settle();
+            let page = page.lock().unwrap().take();
+            let Some(Reply::Answer(Answer::Channels { channels, more })) = page else { panic!("{page:?}") };
+            read.extend(channels.iter().map(|view| view.owner));
+            after = more;
+            if more.is_none() {
+                break;
+            }
+        }
+        assert_eq!(read, expected);
+    }
+}

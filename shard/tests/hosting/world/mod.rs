@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, VecDeque};
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::transaction::Version;
-use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use channel::amount::Msat;
 use channel::bytes::PaymentPreimage;
 use channel::channel::{ChannelView, PhaseView};
+use channel::closing::ClosingTerms;
 use channel::event::{ChainEvent, Command, Role};
 use channel::forward::{ForwardKey, ForwardResult, Offer};
 use channel::ids::{ChannelId, OwnerId, SessionId, StreamId};
@@ -73,6 +74,7 @@ pub struct World {
     pub next_payment: u64,
     pub accept_in: u64,
     pub requests: Vec<(usize, OwnerId, ChainRequest)>,
+    pub finished: Vec<(usize, OwnerId)>,
     /// (process, owner) that wait for a confirmation.
     watches: Vec<(usize, OwnerId, OutPoint)>,
     funded: u64,
@@ -100,6 +102,7 @@ impl World {
             next_payment: 1,
             accept_in: 0,
             requests: Vec::new(),
+            finished: Vec::new(),
             watches: Vec::new(),
             funded: 0,
         };
@@ -118,6 +121,7 @@ impl World {
             next_payment: self.next_payment,
             accept_in: self.accept_in,
             requests: Vec::new(),
+            finished: Vec::new(),
             watches: Vec::new(),
             funded: self.funded,
         };
@@ -307,13 +311,14 @@ impl World {
             }
         }
         assert_eq!(outputs.refused, [], "no honest peer is refused");
+        self.finished.extend(outputs.finished.into_iter().map(|owner| (process, owner)));
         for (owner, request) in outputs.chain {
             self.on_chain(process, owner, &request);
             self.requests.push((process, owner, request));
         }
     }
 
-    fn command(&mut self, process: usize, owner: OwnerId, command: Command) {
+    pub fn command(&mut self, process: usize, owner: OwnerId, command: Command) {
         let running = self.run(process);
         let shard = running.shard_of(owner);
         running.mail[shard].push_back(Mail::Command { owner, command, reply: None });
@@ -344,7 +349,15 @@ impl World {
                     }
                 }
             }
-            _ => {}
+            ChainRequest::ClosingTerms => {
+                let terms =
+                    ClosingTerms { fee: Amount::from_sat(200), publish_by_height: self.chain.height + 100 };
+                self.command(process, owner, Command::ProposeTerms(terms));
+            }
+            ChainRequest::ReleaseCoins { .. }
+            | ChainRequest::TicketReady(_)
+            | ChainRequest::ClosingHandedOver { .. }
+            | ChainRequest::PublishJob(_) => {}
         }
     }
 

@@ -1,0 +1,208 @@
+//! The ends of a channel as the shard hosts them: a close by ticket with deaths at every step, a deadline that passes.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::transaction::Version;
+use bitcoin::{ScriptBuf, Transaction, TxOut, WPubkeyHash, hashes::Hash};
+use channel::channel::{PhaseView, ReadyTicket};
+use channel::error::FailureCause;
+use channel::event::{ChainEvent, Command};
+use channel::ids::{ChannelId, OwnerId};
+use shard::ChainRequest;
+
+use crate::world::{HUB, Kind, World};
+
+const ANNA: usize = 1;
+const BEN: usize = 2;
+
+/// Anna has a channel she funded and paid Ben from.
+fn paid() -> World {
+    let mut world = World::new(2);
+    for link in 0..2 {
+        world.connect(link);
+    }
+    world.settle();
+    world.open(ANNA, 0, 0, 200_000);
+    world.open(HUB, 1, 1, 200_000);
+    world.settle();
+    assert!(world.pay(ANNA, BEN, 20_000_000, Kind::Invoice));
+    world.settle();
+    world
+}
+
+/// Anna's channel at a process.
+fn annas(world: &mut World, process: usize) -> (OwnerId, ChannelId, PhaseView) {
+    let channel_id = world.channels(ANNA)[0].channel_id;
+    let view = world.channels(process).into_iter().find(|view| view.channel_id == channel_id).unwrap();
+    (view.owner, view.channel_id, view.phase)
+}
+
+fn shut_down(world: &mut World) {
+    let (owner, _, phase) = annas(world, ANNA);
+    if phase == PhaseView::Open {
+        let script = ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([7; 20]));
+        world.command(ANNA, owner, Command::Shutdown { script });
+    }
+}
+
+fn ticket(world: &World) -> Option<ReadyTicket> {
+    world.requests.iter().rev().find_map(|(process, _, request)| match request {
+        ChainRequest::TicketReady(ticket) if *process == HUB => Some((**ticket).clone()),
+        _ => None,
+    })
+}
+
+/// The batch of one ticket: the wallet's output, then the hub's.
+fn batch(ticket: &ReadyTicket) -> Transaction {
+    let payout = ticket.spec.payout().unwrap();
+    let rest = ticket.spec.funding_amount - payout.value - ticket.spec.fee;
+    let hub =
+        TxOut { value: rest, script_pubkey: ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([8; 20])) };
+    Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![ticket.spec.input()],
+        output: vec![payout, hub],
+    }
+}
+
+/// Small steps in turn, as many as asked for. False when the world came to rest before.
+fn steps(world: &mut World, count: usize) -> bool {
+    let mut left = count;
+    while left > 0 {
+        let mut did = false;
+        for action in 0..9 {
+            if left == 0 {
+                return true;
+            }
+            let moved = match action {
+                0 => world.turn(HUB, 0, 1),
+                1 => world.deliver(0, false),
+                2 => world.turn(ANNA, 0, 1),
+                3 => world.deliver(0, true),
+                4 => world.commit(HUB),
+                5 => world.commit(ANNA),
+                6 => world.turn(HUB, 1, 1),
+                7 => world.turn(BEN, 0, 1),
+                _ => world.commit(BEN),
+            };
+            did |= moved;
+            left -= usize::from(moved);
+        }
+        if !did {
+            return false;
+        }
+    }
+    true
+}
+
+#[test]
+fn a_close_by_ticket_survives_any_death_and_is_never_unfrozen() {
+    for victim in [HUB, ANNA] {
+        let mut count = 0;
+        loop {
+            let mut world = paid();
+            shut_down(&mut world);
+            let more = steps(&mut world, count);
+            let frozen =
+                |world: &mut World, process| matches!(annas(world, process).2, PhaseView::Frozen { .. });
+            world.kill(victim);
+            world.recover_all();
+            shut_down(&mut world);
+            world.settle();
+            assert!(frozen(&mut world, HUB) && frozen(&mut world, ANNA), "both agree on the close");
+            let first = ticket(&world).expect("the ticket is ready");
+            // Whoever comes back is frozen still, under the same terms, and the hub's ticket is ready again.
+            world.requests.clear();
+            world.kill(HUB);
+            world.kill(ANNA);
+            world.recover_all();
+            assert_eq!(ticket(&world), Some(first));
+            assert!(frozen(&mut world, HUB) && frozen(&mut world, ANNA));
+            if !more {
+                break;
+            }
+            count += 1;
+        }
+        assert!(count > 15, "a close takes many steps");
+    }
+}
+
+#[test]
+fn a_closed_channel_is_forgotten_at_both_ends_once_that_is_durable() {
+    let mut world = paid();
+    let (at_hub, _, _) = annas(&mut world, HUB);
+    let (at_anna, channel_id, _) = annas(&mut world, ANNA);
+    shut_down(&mut world);
+    world.settle();
+    let transaction = batch(&ticket(&world).unwrap());
+    let txid = transaction.compute_txid();
+    world.command(HUB, at_hub, Command::ClosingPublished { transaction: transaction.clone() });
+    world.settle();
+    let handed_over = world.requests.iter().any(|(process, owner, request)| {
+        matches!(request, ChainRequest::ClosingHandedOver { transaction: t, .. } if *t == transaction)
+            && (*process, *owner) == (ANNA, at_anna)
+    });
+    assert!(handed_over, "the wallet can publish the close by itself");
+    for (process, owner) in [(HUB, at_hub), (ANNA, at_anna)] {
+        let height = world.chain.height;
+        let spent = ChainEvent::FundingSpent { height, transaction: transaction.clone() };
+        world.command(process, owner, Command::Chain(spent));
+        world.settle();
+        assert_eq!(annas(&mut world, process).2, PhaseView::Closing { txid, height });
+    }
+    for (process, owner) in [(ANNA, at_anna), (HUB, at_hub)] {
+        let height = world.chain.height + 6;
+        world.command(process, owner, Command::Chain(ChainEvent::SpendFinal { height, txid }));
+        world.turn(process, 0, 10);
+        assert!(!world.finished.contains(&(process, owner)), "its end is not durable yet");
+        world.settle();
+        assert!(world.finished.contains(&(process, owner)));
+    }
+    for round in 0..2 {
+        assert!(world.channels(ANNA).is_empty());
+        assert!(world.channels(HUB).iter().all(|view| view.channel_id != channel_id));
+        if round == 0 {
+            world.kill(HUB);
+            world.kill(ANNA);
+            world.recover_all();
+        }
+    }
+}
+
+#[test]
+fn an_htlc_past_its_deadline_fails_its_own_channel_and_no_other() {
+    let mut world = paid();
+    let (annas_owner, ..) = annas(&mut world, HUB);
+    assert!(world.pay(ANNA, BEN, 20_000_000, Kind::Invoice));
+    // Ben's wallet takes the HTLC and never answers.
+    let irrevocable = |world: &mut World| {
+        let ben = world.run(BEN);
+        !ben.ledger_mail.is_empty()
+    };
+    while !irrevocable(&mut world) {
+        let moved = steps(&mut world, 1)
+            | world.ledger_turn(ANNA, 1)
+            | world.deliver(1, true)
+            | world.deliver(1, false);
+        assert!(moved);
+    }
+    world.kill(BEN);
+    world.settle();
+    let expiry = world.chain.height + 1_000;
+    while world.chain.height <= expiry {
+        world.block();
+    }
+    world.settle();
+    let views = world.channels(HUB);
+    let (anna, ben): (Vec<_>, Vec<_>) = views.iter().partition(|view| view.owner == annas_owner);
+    assert_eq!(anna[0].phase, PhaseView::Open, "its HTLC waits for what the chain says about the other");
+    assert_eq!(anna[0].htlcs, 1);
+    let PhaseView::Failed { cause: FailureCause::HtlcDeadline { .. } } = &ben[0].phase else {
+        panic!("{:?}", ben[0].phase)
+    };
+    let job = world.requests.iter().find_map(|(process, owner, request)| match request {
+        ChainRequest::PublishJob(job) if (*process, *owner) == (HUB, ben[0].owner) => Some(job.clone()),
+        _ => None,
+    });
+    assert!(job.expect("a job is kept").is_some());
+}
