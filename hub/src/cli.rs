@@ -28,11 +28,11 @@ pub struct Cli {
     #[arg(long, value_name = "NAME", global = true)]
     network: Option<String>,
 
-    /// Address for wallets; port 0 takes a free one
+    /// Address for wallets; port 0 takes a free one, named in the data folder's file wallets.addr
     #[arg(long, value_name = "ADDR", global = true)]
     wallets_listen: Option<String>,
 
-    /// Loopback address for hubctl; port 0 takes a free one
+    /// Loopback address for hubctl; port 0 takes a free one, named in the data folder's file operator.addr
     #[arg(long, value_name = "ADDR", global = true)]
     operator_listen: Option<String>,
 

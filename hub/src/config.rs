@@ -129,7 +129,11 @@ pub struct Settlement {
     pub final_depth: u32,
     pub batch_wait_ms: u64,
     pub batch_max_channels: usize,
-    pub feerate_sat_per_vb: u64,
+    /// Bounds of every fee rate paid, in satoshi a virtual byte.
+    pub feerate_floor_sat_per_vb: u64,
+    pub feerate_ceiling_sat_per_vb: u64,
+    /// Blocks after which an unconfirmed batch is made again at a higher fee rate.
+    pub batch_patience_blocks: u32,
     /// Blocks from the terms to the height at which the wallet publishes by itself.
     pub publish_within_blocks: u32,
 }

@@ -9,7 +9,7 @@ mod registry;
 mod streams;
 mod thread;
 
-pub use mail::{ControlMail, Remembered};
+pub use mail::{ControlMail, RememberError, Remembered};
 pub use registry::{Inbound, InboundState, Input, Registry, RegistryError, StateError, Stream};
 pub use thread::{Control, ControlSetup, Faulted};
 

@@ -13,6 +13,8 @@ use channel::ids::{ChannelId, OwnerId, StreamId};
 use channel::keys::Point;
 use shard::DirectoryEntry;
 
+use crate::placement::Placement;
+
 /// Locks over nodes, so that shards that publish do not wait for routers that read other nodes.
 const STRIPES: usize = 64;
 
@@ -37,6 +39,8 @@ pub struct Line {
 pub struct Place {
     pub owner: OwnerId,
     pub node: Point,
+    /// Its shard has taken it; before that the id is only reserved.
+    pub hosted: bool,
 }
 
 /// Why an id cannot be given to a new channel.
@@ -55,7 +59,7 @@ impl Directory {
 
     /// Takes a channel's line from its shard.
     pub fn publish(&self, entry: &DirectoryEntry) {
-        let place = Place { owner: entry.owner, node: entry.node };
+        let place = Place { owner: entry.owner, node: entry.node, hosted: true };
         // The name is rarely new: look before locking for writing.
         if self.channels.read(&entry.channel_id).get(&entry.channel_id) != Some(&place) {
             self.channels.write(&entry.channel_id).insert(entry.channel_id, place);
@@ -107,6 +111,16 @@ impl Directory {
         }
     }
 
+    /// Forgets an id that was reserved for a channel of this shard and refused by it. True if there was one.
+    pub fn forget_unhosted(&self, id: &ChannelId, shard: usize, placement: &Placement) -> bool {
+        let Some(place) = self.place(id) else { return false };
+        let refused = !place.hosted && placement.shard_of(place.owner) == shard;
+        if refused {
+            self.remove(id, place.owner);
+        }
+        refused
+    }
+
     pub fn place(&self, id: &ChannelId) -> Option<Place> {
         self.channels.read(id).get(id).copied()
     }
@@ -135,6 +149,11 @@ impl Directory {
 
     pub fn remove_stream(&self, stream: &StreamId) {
         write(&self.streams).remove(stream);
+    }
+
+    /// Streams known now.
+    pub fn streams(&self) -> usize {
+        read(&self.streams).len()
     }
 
     pub fn payee(&self, stream: &StreamId) -> Option<Point> {
@@ -193,7 +212,7 @@ mod tests {
     use super::*;
 
     fn place(owner: u64, node: u8) -> Place {
-        Place { owner: OwnerId(owner), node: Point::from_bytes([node; 33]) }
+        Place { owner: OwnerId(owner), node: Point::from_bytes([node; 33]), hosted: false }
     }
 
     #[test]
@@ -219,6 +238,17 @@ mod tests {
         let refused = directory.reserve(ChannelId([9; 32]), place(6000, 2), 3);
         assert_eq!(refused, Err(Taken::TooMany { maximum: 3 }));
         assert_eq!(directory.place(&ChannelId([9; 32])), None);
+    }
+
+    #[test]
+    fn only_its_own_shard_gives_a_refused_proposals_id_back() {
+        let directory = Directory::new();
+        let placement = Placement::new(2, 1);
+        let id = ChannelId([1; 32]);
+        directory.reserve(id, place(5001, 2), 9).unwrap();
+        assert!(!directory.forget_unhosted(&id, 0, &placement));
+        assert!(directory.forget_unhosted(&id, 1, &placement));
+        assert_eq!(directory.place(&id), None);
     }
 
     #[test]

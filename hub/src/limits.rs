@@ -56,3 +56,13 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long an operator's call waits for its durable answer.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Size that a wallet pays for in a cooperative close, in virtual bytes: its input and a taproot output (138.6 measured
+/// in a batch) and the frame of a transaction of its own (10.5), so that a batch of one pays for itself.
+pub const CLOSING_VBYTES: u64 = 150;
+
+/// How often bitcoind's state and the on-chain balance are looked at for people and health checks.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long open connections may take to end at a clean stop, before they are cut.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,5 +1,7 @@
 //! Logs to standard error, as text or as one JSON object a line.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Log;
@@ -11,7 +13,9 @@ pub fn start(log: &Log) -> Result<(), Failed> {
         let expected = "a level (error, warn, info, debug, trace) or module=level, separated by commas";
         Failed::new(Exit::Usage, format!("log.filter is {:?}, expected {expected}: {error}", log.filter))
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // An error means that logging runs already.
     let _ = if log.json { builder.json().try_init() } else { builder.try_init() };
     Ok(())

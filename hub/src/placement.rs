@@ -23,17 +23,19 @@ pub struct Placement {
     epoch: u64,
     /// For each shard the next count whose number has its remainder.
     next: Mutex<Vec<u64>>,
-    loads: Vec<Load>,
+    loads: Vec<ShardLoad>,
 }
 
 /// How much a shard has to do, as its thread last measured it.
 #[derive(Debug, Default)]
-pub struct Load {
+pub struct ShardLoad {
     pub channels: AtomicU64,
     /// Share of the last second spent working, in thousandths.
     pub busy_permille: AtomicU64,
     /// Channels placed since the shard last told its count.
     pub placed: AtomicU64,
+    /// All its counters, for people.
+    pub latest: Mutex<shard::Load>,
 }
 
 /// Every number of this run is used: restart for the next epoch.
@@ -50,7 +52,7 @@ impl Placement {
             shards: count,
             epoch,
             next: Mutex::new(vec![0; shards]),
-            loads: (0..shards).map(|_| Load::default()).collect(),
+            loads: (0..shards).map(|_| ShardLoad::default()).collect(),
         }
     }
 
@@ -63,7 +65,7 @@ impl Placement {
         usize::try_from(owner.0 % self.shards).expect("a remainder of a count of threads is an index")
     }
 
-    pub fn load(&self, shard: usize) -> &Load {
+    pub fn load(&self, shard: usize) -> &ShardLoad {
         &self.loads[shard]
     }
 
@@ -76,7 +78,7 @@ impl Placement {
 
     /// By the count of channels, those just placed included; a shard that works much counts as fuller.
     fn least_loaded(&self) -> usize {
-        let weight = |load: &Load| {
+        let weight = |load: &ShardLoad| {
             let channels = load.channels.load(Ordering::Relaxed) + load.placed.load(Ordering::Relaxed);
             (channels + 1) * (1000 + load.busy_permille.load(Ordering::Relaxed))
         };

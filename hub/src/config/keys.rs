@@ -320,10 +320,24 @@ static KEYS: &[Key] = &[
         |v| integer(v, 1..=720)
     ),
     key!(
-        "settlement.feerate_sat_per_vb",
-        "2",
-        "Fee rate of fundings and closing batches where bitcoind has no estimate, in satoshi a virtual byte.",
-        settlement.feerate_sat_per_vb,
+        "settlement.batch_patience_blocks",
+        "6",
+        "Blocks after which a closing transaction that is not confirmed is made again at a higher fee rate.",
+        settlement.batch_patience_blocks,
+        |v| integer(v, 1..=1000)
+    ),
+    key!(
+        "settlement.feerate_floor_sat_per_vb",
+        "1",
+        "Lowest fee rate paid, whatever bitcoind estimates, in satoshi a virtual byte.",
+        settlement.feerate_floor_sat_per_vb,
+        |v| integer(v, 1..=10_000)
+    ),
+    key!(
+        "settlement.feerate_ceiling_sat_per_vb",
+        "500",
+        "Highest fee rate paid, whatever bitcoind estimates, in satoshi a virtual byte.",
+        settlement.feerate_ceiling_sat_per_vb,
         |v| integer(v, 1..=10_000)
     ),
     key!(
@@ -431,7 +445,9 @@ pub(super) fn empty() -> Config {
             final_depth: 0,
             batch_wait_ms: 0,
             batch_max_channels: 0,
-            feerate_sat_per_vb: 0,
+            feerate_floor_sat_per_vb: 0,
+            feerate_ceiling_sat_per_vb: 0,
+            batch_patience_blocks: 0,
             publish_within_blocks: 0,
         },
         journal: JournalSizes { log_mib: 0, event_mib: 0, cache_mib: 0, headroom_mib: 0 },

@@ -142,6 +142,12 @@ fn check_together(config: &Config) -> Result<(), ConfigError> {
             u64::from(policy.max_cltv_expiry_delta),
         ),
         (
+            "settlement.feerate_floor_sat_per_vb",
+            config.settlement.feerate_floor_sat_per_vb,
+            "settlement.feerate_ceiling_sat_per_vb",
+            config.settlement.feerate_ceiling_sat_per_vb,
+        ),
+        (
             "inbound.max_channel_sat",
             config.inbound.max_channel_sat,
             "policy.max_capacity_sat",

@@ -55,7 +55,7 @@ impl Control {
         let channel_id = ChannelId(random());
         let taken = self.setup.directory.reserve(
             channel_id,
-            Place { owner, node },
+            Place { owner, node, hosted: false },
             self.setup.max_channels_per_wallet,
         );
         taken.map_err(|taken| detail(ErrorCode::LimitReached, taken.to_string()))?;

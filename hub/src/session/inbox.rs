@@ -160,7 +160,7 @@ impl<'a> Inbox<'a> {
             return Err("too many openings in this hour (wallets.opens_per_hour): try again later".into());
         }
         let owner = self.setup.mailboxes.placement().place().map_err(|error| error.to_string())?;
-        let place = Place { owner, node: self.node };
+        let place = Place { owner, node: self.node, hosted: false };
         let maximum = self.setup.max_channels_per_wallet;
         self.setup.directory.reserve(channel, place, maximum).map_err(|taken| taken.to_string())?;
         Ok(owner)

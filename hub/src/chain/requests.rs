@@ -1,0 +1,101 @@
+//! What channels ask of the chain, passed on to the desk; closing terms are named here.
+
+use bitcoin::{FeeRate, TxOut, Weight};
+use channel::closing::ClosingTerms;
+use channel::event::Command;
+use channel::ids::OwnerId;
+use settlement::desk::DeskRequest;
+use settlement::desk::service::DeskHandle;
+use settlement::fees::{FeeBounds, FeeEstimator, fee_for};
+use settlement::limits::{FEE_ESTIMATE_WAIT, FEE_TARGET_BLOCKS, FEERATE_FALLBACK};
+use settlement::rpc::RpcClient;
+use shard::{ChainRequest, Mail};
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use crate::limits::CLOSING_VBYTES;
+use crate::mailboxes::Mailboxes;
+
+/// What shards hand to the chain's side.
+#[derive(Debug)]
+pub enum ToDesk {
+    Request(OwnerId, ChainRequest),
+    /// The channel ended, durably.
+    Forget(OwnerId),
+}
+
+/// How closing terms are made.
+pub struct Terms {
+    pub rpc: RpcClient,
+    pub fees: FeeBounds,
+    pub publish_within_blocks: u32,
+}
+
+/// Passes requests on until every shard is gone.
+pub async fn forward_requests(
+    mut requests: mpsc::UnboundedReceiver<ToDesk>,
+    desk: DeskHandle,
+    mailboxes: Mailboxes,
+    terms: Terms,
+) {
+    let mut estimator = FeeEstimator::new(terms.fees, FEERATE_FALLBACK);
+    while let Some(asked) = requests.recv().await {
+        let (owner, request) = match asked {
+            ToDesk::Request(owner, request) => (owner, request),
+            ToDesk::Forget(owner) => {
+                desk.request(owner, DeskRequest::Forget);
+                continue;
+            }
+        };
+        match request {
+            ChainRequest::BuildFunding { script, amount } => {
+                let output = TxOut { value: amount, script_pubkey: script };
+                desk.request(owner, DeskRequest::BuildFunding { output });
+            }
+            ChainRequest::WatchFunding { outpoint, script, amount, minimum_depth } => {
+                let output = TxOut { value: amount, script_pubkey: script };
+                desk.request(owner, DeskRequest::WatchFunding { outpoint, output, minimum_depth });
+            }
+            ChainRequest::BroadcastFunding { transaction } => {
+                desk.request(owner, DeskRequest::BroadcastFunding { transaction });
+            }
+            ChainRequest::ReleaseCoins { transaction } => {
+                desk.request(owner, DeskRequest::ReleaseCoins { transaction });
+            }
+            ChainRequest::TicketReady(ticket) => desk.request(owner, DeskRequest::TicketReady(ticket)),
+            ChainRequest::ClosingTerms => {
+                let feerate = feerate(&mut estimator, &terms).await;
+                let command = Command::ProposeTerms(closing_terms(feerate, *desk.heights().borrow(), &terms));
+                mailboxes.owner(owner, Mail::Command { owner, command, reply: None });
+            }
+            ChainRequest::ClosingHandedOver { .. } => {
+                error!(owner = owner.0, "a hub's channel was handed a closing transaction: only wallets are");
+            }
+            ChainRequest::PublishJob(job) => {
+                // The channel's state keeps the job and hands it out again at each start.
+                let held_back = job.is_none();
+                warn!(
+                    owner = owner.0,
+                    held_back, "a channel failed: its latest commitment is kept for publishing"
+                );
+            }
+        }
+    }
+}
+
+async fn feerate(estimator: &mut FeeEstimator, terms: &Terms) -> FeeRate {
+    let estimate = estimator.estimate(&terms.rpc, FEE_TARGET_BLOCKS);
+    match tokio::time::timeout(FEE_ESTIMATE_WAIT, estimate).await {
+        Ok(Ok(feerate)) => feerate,
+        // While bitcoind cannot say, the fallback serves: the batch is not published before it is back.
+        Ok(Err(_)) | Err(_) => terms.fees.clamp(FEERATE_FALLBACK),
+    }
+}
+
+fn closing_terms(feerate: FeeRate, height: u32, terms: &Terms) -> ClosingTerms {
+    let weight = Weight::from_vb(CLOSING_VBYTES).unwrap_or(Weight::MAX);
+    ClosingTerms {
+        fee: fee_for(feerate, weight),
+        publish_by_height: height.saturating_add(terms.publish_within_blocks),
+    }
+}

@@ -1,0 +1,86 @@
+//! `hubd checkpoint`: turns a journal that was not stopped cleanly into snapshots, with the version that wrote it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use journal::Batch;
+use settlement::desk::Desk;
+use settlement::pool::VerifyPool;
+use shard::Mail;
+use tokio::sync::mpsc;
+
+use bitcoin::hashes::{Hash, sha256};
+
+use crate::chain::{DeskState, desk_config};
+use crate::config::Config;
+use crate::control::ControlMail;
+use crate::limits::STOP_TIMEOUT;
+use crate::recover::{Recovered, Shared};
+use crate::stop::{Exit, Failed};
+use crate::threads::{Ended, Who, spawn_control, spawn_shard};
+
+/// Snapshots every machine and closes the journal. Nothing is sent, published or signed. Answers the rows left, which
+/// are 0 when all went well.
+pub fn checkpoint(
+    config: &Config,
+    recovered: Recovered,
+    ends_sender: &mpsc::UnboundedSender<Ended>,
+    ends: &mut mpsc::UnboundedReceiver<Ended>,
+) -> Result<u64, Failed> {
+    let Recovered { shared, shards, control, desk, journal, to_desk: _, desk_snapshots: _ } = recovered;
+    let cannot_start = Failed::with::<std::io::Error>(Exit::CannotStart);
+    snapshot_desk(config, &shared, desk)?;
+    let count = shards.len();
+    // Kept: a shard whose resume channel is gone would end at once.
+    let mut resumes = Vec::new();
+    for (index, (shard, outlet, mailbox)) in shards.into_iter().enumerate() {
+        let (resume, resumed) = crossbeam_channel::bounded(1);
+        resumes.push(resume);
+        let placement = shared.mailboxes.placement().clone();
+        spawn_shard(index, shard, mailbox, resumed, outlet, placement, ends_sender.clone())
+            .map_err(&cannot_start)?;
+    }
+    spawn_control(control.0, control.1, ends_sender.clone()).map_err(&cannot_start)?;
+    shared.mailboxes.every_shard(|| Mail::Stop);
+    wait(ends, |who| matches!(who, Who::Shard(_)), count)?;
+    shared.mailboxes.control(ControlMail::Stop);
+    wait(ends, |who| who == Who::Control, 1)?;
+    shared.log.close();
+    let rows = wait(ends, |who| who == Who::Journal, 1)?;
+    let _ = journal.join();
+    Ok(rows.unwrap_or(0))
+}
+
+/// The desk has nothing to do offline but to write down its state.
+fn snapshot_desk(config: &Config, shared: &Shared, state: DeskState) -> Result<(), Failed> {
+    let DeskState { replay, mut machine } = state;
+    if replay.memory().is_none() {
+        return Ok(());
+    }
+    let (desk_config, start) = desk_config(config, &shared.signer);
+    let pool = VerifyPool::new(None).map_err(Failed::with(Exit::CannotStart))?;
+    let (desk, first) = Desk::open(desk_config, replay, start, shared.signer.clone(), Arc::new(pool))
+        .map_err(Failed::with(Exit::CannotStart))?;
+    let mut batch = Batch::default();
+    for record in &first.records {
+        machine.record(&mut batch, |out| out.extend_from_slice(record));
+    }
+    let payload = desk.snapshot();
+    let hash = sha256::Hash::hash(&payload).to_byte_array();
+    batch.snapshots.push(machine.snapshot(payload, hash));
+    shared.log.append(batch).map_err(Failed::with(Exit::Fault))?;
+    Ok(())
+}
+
+fn wait(
+    ends: &mut mpsc::UnboundedReceiver<Ended>,
+    who: impl Fn(Who) -> bool,
+    count: usize,
+) -> Result<Option<u64>, Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(Failed::with(Exit::CannotStart))?;
+    let timeout: Duration = STOP_TIMEOUT;
+    runtime.block_on(crate::serve::wait_end(ends, who, count, timeout))
+}

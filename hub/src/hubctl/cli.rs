@@ -1,0 +1,121 @@
+//! Subcommands and flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Operate a hub: look at it, close channels, stop it.
+///
+/// Speaks to the hubd of the same data folder: address and token are read from there. Add --json for one JSON object (events:
+/// one a line), which scripts should use.
+#[derive(Debug, Parser)]
+#[command(name = "hubctl", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// hubd's data folder
+    #[arg(long, value_name = "DIR", env = "HUBD_DATA_DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+
+    /// Operator's address [default: from operator.addr in the data folder]
+    #[arg(long, value_name = "ADDR", env = "HUBCTL_ADDRESS", global = true)]
+    pub address: Option<String>,
+
+    /// File of the token [default: operator.token in the data folder]
+    #[arg(long, value_name = "FILE", env = "HUBCTL_TOKEN_FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  hubctl info                       is it up, and at the chain's tip?
+  hubctl address                    where to send coins that fund channels
+  hubctl channels --json            every channel, for a script
+  hubctl close --all                drain the hub: close every channel cooperatively
+  hubctl events --from 1 --follow   everything that ever happened, then live";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Identity, chain, policy, load
+    Info,
+    /// Funds on the chain and in channels
+    Balances,
+    /// A new address that funds the hub
+    Address,
+    /// Wallets with channels or connected
+    Peers,
+    /// Channels, oldest first
+    Channels(Channels),
+    /// Close channels cooperatively: wallets that answer are paid in a shared transaction
+    Close(Close),
+    /// Forwards that ended, newest first
+    Forwards(Forwards),
+    /// What happened, in order; nothing is missed
+    Events(Events),
+    /// Stop hubd cleanly
+    Stop,
+}
+
+#[derive(Debug, Args)]
+pub struct Channels {
+    /// Closed and aborted ones too
+    #[arg(long)]
+    pub closed: bool,
+    /// Only this wallet's (node key in hex)
+    #[arg(long, value_name = "KEY")]
+    pub node: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Close {
+    /// The channel's id in hex, as `hubctl channels` shows it
+    pub channel: Option<String>,
+    /// Every channel
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Forwards {
+    /// Rows at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Events {
+    /// First index wanted: one above the last seen
+    #[arg(long, value_name = "INDEX", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub from: u64,
+    /// Go on with what happens from now on, until interrupted
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn close_takes_one_channel_or_all_and_not_nothing() {
+        for (args, fits) in [
+            (&["hubctl", "close", "00"][..], true),
+            (&["hubctl", "close", "--all"], true),
+            (&["hubctl", "close"], false),
+            (&["hubctl", "close", "00", "--all"], false),
+        ] {
+            assert_eq!(Cli::try_parse_from(args).is_ok(), fits, "{args:?}");
+        }
+    }
+}

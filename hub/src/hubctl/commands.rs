@@ -1,0 +1,217 @@
+//! What each subcommand asks and prints.
+
+use std::io::Write;
+
+use proto::hub::v1 as pb;
+use proto::request_id::RequestId;
+use rand::RngCore;
+use serde_json::{Value, json};
+
+use crate::session::now_ms;
+
+use super::cli::{Channels, Cli, Close, Command, Events, Forwards};
+use super::client::{Client, CtlError, connect};
+use super::{events, json, show};
+
+/// Rows asked for at once.
+const PAGE: u32 = 250;
+
+pub async fn run(cli: &Cli) -> Result<(), CtlError> {
+    let mut client = connect(cli).await?;
+    let out = Output { json: cli.json };
+    match &cli.command {
+        Command::Info => {
+            let info = client.get_info(pb::OperatorGetInfoRequest {}).await?.into_inner();
+            out.print(|| json::info(&info), || show::info(&info))
+        }
+        Command::Balances => {
+            let balances = client.get_balances(pb::GetBalancesRequest {}).await?.into_inner();
+            out.print(|| json::balances(&balances), || show::balances(&balances))
+        }
+        Command::Address => {
+            let address = client.new_address(pb::NewAddressRequest {}).await?.into_inner().address;
+            out.print(|| json!({ "address": address }), || format!("{address}\n"))
+        }
+        Command::Peers => {
+            let peers = all_peers(&mut client).await?;
+            let json = || json!({ "peers": peers.iter().map(json::peer).collect::<Vec<_>>() });
+            out.print(json, || show::peers(&peers))
+        }
+        Command::Channels(asked) => {
+            let channels = all_channels(&mut client, asked).await?;
+            let json = || json!({ "channels": channels.iter().map(json::channel).collect::<Vec<_>>() });
+            out.print(json, || show::channels(&channels))
+        }
+        Command::Close(asked) => close(&mut client, asked, out).await,
+        Command::Forwards(asked) => {
+            let forwards = newest_forwards(&mut client, asked).await?;
+            let json = || json!({ "forwards": forwards.iter().map(json::forward).collect::<Vec<_>>() });
+            out.print(json, || show::forwards(&forwards))
+        }
+        Command::Events(asked) => follow(&mut client, asked, out).await,
+        Command::Stop => {
+            client.stop(pb::StopRequest {}).await?;
+            out.print(|| json!({ "stopping": true }), || "hubd is stopping\n".into())
+        }
+    }
+}
+
+/// Where answers go.
+#[derive(Clone, Copy)]
+struct Output {
+    json: bool,
+}
+
+impl Output {
+    fn print(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), CtlError> {
+        let mut stdout = std::io::stdout().lock();
+        if self.json {
+            writeln!(stdout, "{}", json())?
+        } else {
+            write!(stdout, "{}", text())?
+        }
+        Ok(stdout.flush()?)
+    }
+}
+
+async fn all_peers(client: &mut Client) -> Result<Vec<pb::Peer>, CtlError> {
+    let mut peers = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let page =
+            client.list_peers(pb::ListPeersRequest { page_size: PAGE, page_token }).await?.into_inner();
+        peers.extend(page.peers);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(peers);
+        }
+    }
+}
+
+async fn all_channels(client: &mut Client, asked: &Channels) -> Result<Vec<pb::Channel>, CtlError> {
+    let node_key = match &asked.node {
+        None => Vec::new(),
+        Some(text) => bytes_of("--node", text, 33, "a node key: 66 hexadecimal digits")?,
+    };
+    let mut channels = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListChannelsRequest {
+            page_size: PAGE,
+            page_token,
+            node_key: node_key.clone().into(),
+            include_closed: asked.closed,
+        };
+        let page = client.list_channels(request).await?.into_inner();
+        channels.extend(page.channels);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(channels);
+        }
+    }
+}
+
+async fn newest_forwards(client: &mut Client, asked: &Forwards) -> Result<Vec<pb::Forward>, CtlError> {
+    let mut forwards = Vec::new();
+    let mut page_token = String::new();
+    while forwards.len() < asked.limit {
+        let left = u32::try_from(asked.limit - forwards.len()).unwrap_or(PAGE).min(PAGE);
+        let request = pb::ListForwardsRequest { page_size: left, page_token };
+        let page = client.list_forwards(request).await?.into_inner();
+        forwards.extend(page.forwards);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    Ok(forwards)
+}
+
+async fn close(client: &mut Client, asked: &Close, out: Output) -> Result<(), CtlError> {
+    let ids: Vec<Vec<u8>> = match &asked.channel {
+        Some(text) => vec![bytes_of("the channel", text, 32, "a channel id: 64 hexadecimal digits")?],
+        None => all_channels(client, &Channels { closed: false, node: None })
+            .await?
+            .into_iter()
+            .filter(can_close)
+            .map(|channel| channel.channel_id.to_vec())
+            .collect(),
+    };
+    let all = ids.len();
+    let (mut closed, mut refused) = (Vec::new(), Vec::new());
+    for id in ids {
+        match client.close_channel(close_request(&id)).await {
+            Ok(response) => closed.extend(response.into_inner().channel),
+            Err(status) if asked.all => refused.push((id, status.message().to_owned())),
+            Err(status) => return Err(status.into()),
+        }
+    }
+    let json = || {
+        let refused: Vec<Value> =
+            refused.iter().map(|(id, why)| json!({ "channel_id": json::hex_of(id), "why": why })).collect();
+        json!({ "closing": closed.iter().map(json::channel).collect::<Vec<_>>(), "refused": refused })
+    };
+    let text = || {
+        let mut text = show::channels(&closed);
+        for (id, why) in &refused {
+            text.push_str(&format!("{}: {why}\n", json::hex_of(id)));
+        }
+        text
+    };
+    out.print(json, text)?;
+    if refused.is_empty() { Ok(()) } else { Err(CtlError::SomeNotClosed { failed: refused.len(), all }) }
+}
+
+/// Whether a cooperative close has a meaning for the channel.
+fn can_close(channel: &pb::Channel) -> bool {
+    match channel.phase() {
+        pb::ChannelPhase::AwaitingConfirmation | pb::ChannelPhase::Open | pb::ChannelPhase::ShuttingDown => {
+            true
+        }
+        pb::ChannelPhase::Unspecified
+        | pb::ChannelPhase::Opening
+        | pb::ChannelPhase::Frozen
+        | pb::ChannelPhase::Closing
+        | pb::ChannelPhase::Closed
+        | pb::ChannelPhase::Failed
+        | pb::ChannelPhase::Aborted
+        | pb::ChannelPhase::Quarantined => false,
+    }
+}
+
+fn close_request(id: &[u8]) -> pb::CloseChannelRequest {
+    let mut random = [0u8; 10];
+    rand::rngs::OsRng.fill_bytes(&mut random);
+    let request_id = RequestId::new(now_ms(), random).to_string();
+    pb::CloseChannelRequest { channel_id: id.to_vec().into(), request_id }
+}
+
+/// Prints events from an index up to the newest, and on if asked.
+async fn follow(client: &mut Client, asked: &Events, out: Output) -> Result<(), CtlError> {
+    let newest = client.get_info(pb::OperatorGetInfoRequest {}).await?.into_inner().newest_event;
+    if !asked.follow && asked.from > newest {
+        return Ok(());
+    }
+    let request = pb::SubscribeEventsRequest { from_index: asked.from };
+    let mut stream = client.subscribe_events(request).await?.into_inner();
+    while let Some(event) = stream.message().await? {
+        let index = event.index;
+        out.print(|| json::event(&event), || format!("{}\n", events::line(&event)))?;
+        if !asked.follow && index >= newest {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn bytes_of(
+    field: &'static str,
+    text: &str,
+    length: usize,
+    expected: &'static str,
+) -> Result<Vec<u8>, CtlError> {
+    match hex::decode(text) {
+        Ok(bytes) if bytes.len() == length => Ok(bytes),
+        Ok(_) | Err(_) => Err(CtlError::BadArgument { field, found: text.to_owned(), expected }),
+    }
+}

@@ -1,0 +1,164 @@
+//! Answers for eyes.
+
+use proto::hub::v1 as pb;
+
+use super::json::{hex_of, phase, reason, short};
+use super::table::{Align, Table, grouped, sat_of_msat};
+
+/// The first bytes of a long id: enough to tell rows apart.
+fn start(bytes: &[u8]) -> String {
+    hex_of(&bytes[..bytes.len().min(6)])
+}
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
+pub fn info(info: &pb::OperatorGetInfoResponse) -> String {
+    let journal = info.journal.unwrap_or_default();
+    let policy = info.policy.unwrap_or_default();
+    let chain = if info.chain_ok { "at the tip" } else { "bitcoind does not answer" };
+    let mut text = format!(
+        "node      {}\nwallets   {} (version {}, up {} s)\nchain     {} at height {}, {chain}\n\
+         fees      {} msat + {} ppm\npeers     {}\nchannels  {}\nstreams   {}\nevents    {}\n\
+         journal   {} commits, {} records, {} bytes of inputs, log {} bytes\n\n",
+        hex_of(&info.node_key),
+        info.listen,
+        info.version,
+        info.uptime_ms / 1000,
+        info.network,
+        info.height,
+        policy.fee_base_msat,
+        policy.fee_ppm,
+        info.peers,
+        info.channels,
+        info.streams,
+        info.newest_event,
+        grouped(journal.commits),
+        grouped(journal.records),
+        grouped(journal.input_bytes),
+        grouped(journal.log_bytes),
+    );
+    let mut table = Table::new(&[
+        ("shard", Align::Right),
+        ("channels", Align::Right),
+        ("messages", Align::Right),
+        ("inputs", Align::Right),
+        ("queued", Align::Right),
+        ("busy ms", Align::Right),
+    ]);
+    for shard in &info.shards {
+        table.row([
+            shard.shard.to_string(),
+            grouped(shard.channels.into()),
+            grouped(shard.messages),
+            grouped(shard.inputs),
+            grouped(shard.queued.into()),
+            grouped(shard.busy_us / 1000),
+        ]);
+    }
+    text.push_str(&table.to_string());
+    text
+}
+
+pub fn balances(balances: &pb::GetBalancesResponse) -> String {
+    let on_chain = balances.on_chain.unwrap_or_default();
+    let mut table = Table::new(&[("where", Align::Left), ("sat", Align::Right)]);
+    table.row(["on the chain, confirmed".into(), grouped(on_chain.confirmed_sat)]);
+    table.row(["on the chain, unconfirmed".into(), grouped(on_chain.unconfirmed_sat)]);
+    table.row(["reserved by openings".into(), grouped(on_chain.locked_sat)]);
+    table.row(["in channels, ours".into(), sat_of_msat(balances.channels_local_msat)]);
+    table.row(["in channels, wallets'".into(), sat_of_msat(balances.channels_remote_msat)]);
+    table.row(["in flight".into(), sat_of_msat(balances.channels_in_flight_msat)]);
+    table.row(["fees earned".into(), sat_of_msat(balances.fees_earned_msat)]);
+    table.to_string()
+}
+
+pub fn peers(peers: &[pb::Peer]) -> String {
+    if peers.is_empty() {
+        return "no wallets yet\n".into();
+    }
+    let mut table = Table::new(&[
+        ("node", Align::Left),
+        ("connected", Align::Left),
+        ("channels", Align::Right),
+        ("ours, sat", Align::Right),
+        ("theirs, sat", Align::Right),
+        ("address", Align::Left),
+    ]);
+    for peer in peers {
+        table.row([
+            hex_of(&peer.node_key),
+            yes(peer.connected),
+            peer.channels.to_string(),
+            sat_of_msat(peer.local_msat),
+            sat_of_msat(peer.remote_msat),
+            peer.address.clone(),
+        ]);
+    }
+    table.to_string()
+}
+
+pub fn channels(channels: &[pb::Channel]) -> String {
+    if channels.is_empty() {
+        return "no channels\n".into();
+    }
+    let mut table = Table::new(&[
+        ("channel", Align::Left),
+        ("node", Align::Left),
+        ("phase", Align::Left),
+        ("online", Align::Left),
+        ("capacity, sat", Align::Right),
+        ("ours, sat", Align::Right),
+        ("theirs, sat", Align::Right),
+        ("in flight, sat", Align::Right),
+        ("htlcs", Align::Right),
+    ]);
+    for channel in channels {
+        table.row([
+            hex_of(&channel.channel_id),
+            start(&channel.node_key),
+            phase(channel),
+            yes(channel.online),
+            grouped(channel.capacity_sat),
+            sat_of_msat(channel.local_msat),
+            sat_of_msat(channel.remote_msat),
+            sat_of_msat(channel.in_flight_msat),
+            channel.htlcs.to_string(),
+        ]);
+    }
+    let mut text = table.to_string();
+    for channel in channels.iter().filter(|channel| !channel.failure.is_empty()) {
+        text.push_str(&format!("{}: {}\n", start(&channel.channel_id), channel.failure));
+    }
+    text
+}
+
+pub fn forwards(forwards: &[pb::Forward]) -> String {
+    if forwards.is_empty() {
+        return "no forwards among the kept events\n".into();
+    }
+    let mut table = Table::new(&[
+        ("event", Align::Right),
+        ("from channel", Align::Left),
+        ("htlc", Align::Right),
+        ("state", Align::Left),
+        ("came in, sat", Align::Right),
+        ("ticks", Align::Right),
+        ("why", Align::Left),
+    ]);
+    for forward in forwards {
+        let failed = forward.state() == pb::ForwardState::Failed;
+        let alone = forward.stream_id.is_empty() && forward.ticks == 0;
+        table.row([
+            forward.event_index.to_string(),
+            start(&forward.incoming_channel_id),
+            if alone { forward.htlc_id.to_string() } else { String::new() },
+            short(forward.state().as_str_name(), "FORWARD_STATE_"),
+            sat_of_msat(forward.incoming_msat),
+            if alone { String::new() } else { grouped(forward.ticks) },
+            if failed { reason(forward.reason()) } else { String::new() },
+        ]);
+    }
+    table.to_string()
+}

@@ -1,0 +1,217 @@
+//! A hub at work: from recovered machines to a clean stop.
+//!
+//! Start: operator first (the state of the start is visible), then the desk follows the chain to its tip, then forwards are
+//! resumed, then wallets are served. Stop: sessions, desk, shards, control, journal, in that order, so that each finds those
+//! it depends on still working, and snapshots alone are left.
+
+mod chain_side;
+mod listeners;
+mod stopping;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use channel::signer::Signer;
+use settlement::desk::service::DeskHandle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::control::ControlMail;
+use crate::data_dir::{DataDir, write_public};
+use crate::earnings::{Earnings, sum_fees};
+use crate::operator::{OperatorHub, OperatorService};
+use crate::recover::{Recovered, Shared};
+use crate::stop::{Exit, Failed};
+use crate::threads::{Ended, Who, spawn_control, spawn_shard};
+use crate::token::Token;
+
+use chain_side::{ChainSide, FromJournal};
+use listeners::Listeners;
+
+/// A running hub.
+struct Hub {
+    shared: Shared,
+    desk: DeskHandle,
+    ends: mpsc::UnboundedReceiver<Ended>,
+    resumes: Vec<crossbeam_channel::Sender<()>>,
+    listeners: Listeners,
+    cancel: CancellationToken,
+}
+
+/// Runs the hub until it is asked to stop (`Ok`), or something fails.
+pub async fn serve(
+    config: Config,
+    data_dir: DataDir,
+    recovered: Recovered,
+    ends_sender: mpsc::UnboundedSender<Ended>,
+    ends: mpsc::UnboundedReceiver<Ended>,
+) -> Result<(), Failed> {
+    let cancel = CancellationToken::new();
+    let listeners = Listeners::bind(&config, data_dir.layout()).await?;
+    let Recovered { shared, shards, control, desk, to_desk, desk_snapshots, journal: _journal } = recovered;
+    let news = FromJournal { to_desk, desk_snapshots };
+    let chain = ChainSide::start(&config, &shared, desk, news, &ends_sender, cancel.clone())?;
+    let earnings = Arc::new(Earnings::default());
+    let remembered = control.0.registry().earned();
+    tokio::spawn(sum_fees(
+        earnings.clone(),
+        remembered,
+        shared.reader.clone(),
+        shared.next_event.clone(),
+        shared.mailboxes.clone(),
+    ));
+    let cannot_start = Failed::with::<std::io::Error>(Exit::CannotStart);
+    let mut resumes = Vec::new();
+    for (index, (shard, outlet, mailbox)) in shards.into_iter().enumerate() {
+        let (resume, resumed) = crossbeam_channel::bounded(1);
+        resumes.push(resume);
+        let placement = shared.mailboxes.placement().clone();
+        spawn_shard(index, shard, mailbox, resumed, outlet, placement, ends_sender.clone())
+            .map_err(&cannot_start)?;
+    }
+    spawn_control(control.0, control.1, ends_sender.clone()).map_err(&cannot_start)?;
+    shared.mailboxes.control(ControlMail::Started);
+
+    let (stop, mut stopped) = mpsc::channel(1);
+    let token = Token::load_or_create(&data_dir.layout().operator_token())
+        .map_err(Failed::with(Exit::CannotStart))?;
+    let operator = OperatorHub {
+        shared: shared.clone(),
+        config: config.clone(),
+        desk: chain.desk.clone(),
+        earnings,
+        listen: listeners.wallets_address().to_string(),
+        stop,
+    };
+    let mut hub = Hub { shared, desk: chain.desk.clone(), ends, resumes, listeners, cancel };
+    hub.listeners.serve_operator(OperatorService(Arc::new(operator)), token, hub.cancel.clone())?;
+    let result = hub.run(&config, chain, &mut stopped).await;
+    match result {
+        Ok(()) => hub.stop().await,
+        Err(failed) => {
+            error!(reason = %failed, "stopping at once: nothing that is not durable leaves");
+            hub.cancel.cancel();
+            Err(failed)
+        }
+    }
+}
+
+impl Hub {
+    /// Until the first request to stop, or the first failure.
+    async fn run(
+        &mut self,
+        config: &Config,
+        mut chain: ChainSide,
+        stopped: &mut mpsc::Receiver<()>,
+    ) -> Result<(), Failed> {
+        let mut signals = Signals::new()?;
+        let node = self.shared.signer.node_id();
+        info!(%node, operator = %self.listeners.operator_address(), "waiting for the chain's tip");
+        let mut resumed = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = self.ends.recv() => return Err(unexpected_end(ended)),
+                Some(failed) = chain.wrong.recv() => return Err(failed),
+                () = signals.any() => {
+                    info!("a signal asks to stop");
+                    return Ok(());
+                }
+                _ = stopped.recv() => {
+                    info!("the operator asks to stop");
+                    return Ok(());
+                }
+                synced = self.desk.synced(), if !resumed => {
+                    if synced.is_ok() {
+                        resumed = true;
+                        self.open_for_wallets(config)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The chain was followed to its tip: forwards go on, wallets may come.
+    fn open_for_wallets(&mut self, config: &Config) -> Result<(), Failed> {
+        for resume in &self.resumes {
+            let _ = resume.send(());
+        }
+        self.listeners.serve_wallets(&self.shared, config, self.desk.clone(), self.cancel.clone())?;
+        let (address, height) = (self.listeners.wallets_address(), self.shared.tip.height());
+        info!(%address, height, "serving wallets");
+        Ok(())
+    }
+}
+
+/// A part that ended although nobody asked it to.
+fn unexpected_end(ended: Option<Ended>) -> Failed {
+    match ended {
+        Some(Ended { who, fault, .. }) => {
+            let why = fault.unwrap_or_else(|| "it ended without being asked to".to_owned());
+            Failed::new(Exit::Fault, format!("{who} failed: {why}"))
+        }
+        None => Failed::new(Exit::Fault, "every part ended without being asked to"),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failed> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let cannot = Failed::with::<std::io::Error>(Exit::CannotStart);
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).map_err(&cannot)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(&cannot)?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Writes where a listener really is, for scripts and tests that asked for a free port.
+fn write_address(path: &std::path::Path, address: std::net::SocketAddr) -> Result<(), Failed> {
+    write_public(path, format!("{address}\n").as_bytes()).map_err(Failed::with(Exit::CannotStart))
+}
+
+/// Waits for one part to end; its fault, or silence for too long, is a failure.
+pub(crate) async fn wait_end(
+    ends: &mut mpsc::UnboundedReceiver<Ended>,
+    who: impl Fn(Who) -> bool,
+    mut count: usize,
+    timeout: Duration,
+) -> Result<Option<u64>, Failed> {
+    let mut rows_left = None;
+    let all = async {
+        while count > 0 {
+            let Some(ended) = ends.recv().await else { return Err(unexpected_end(None)) };
+            if ended.fault.is_some() {
+                return Err(unexpected_end(Some(ended)));
+            }
+            if who(ended.who) {
+                rows_left = ended.rows_left;
+                count -= 1;
+            } else {
+                warn!(who = %ended.who, "ended earlier than expected");
+            }
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(timeout, all).await {
+        Ok(result) => result.map(|()| rows_left),
+        Err(_) => {
+            Err(Failed::new(Exit::Fault, format!("a part did not stop within {} s", timeout.as_secs())))
+        }
+    }
+}
