@@ -184,12 +184,11 @@ fn who_is_proven_behind_publishes_nothing() {
         };
         assert!(number >= behind.channel().view().holder_commitment_number);
         assert_eq!(behind.channel().publish_job(&behind.signer), None);
-        // The other side stays as it is, tells, and exchanges no updates.
-        assert_eq!(other.reports.last(), Some(&Report::CounterpartyBehind));
-        assert_eq!(other.channel().phase(), PhaseView::Open);
-        assert!(!other.channel().is_online());
-        // It gives up when asked, and then pays the one that lost its data.
-        other.handle(Event::Message(Message::ChannelError { text: String::new() })).unwrap();
+        // The other side tells, and gives the channel up because it is asked to: that pays the one that lost its data.
+        let cause = FailureCause::Counterparty;
+        let told = [Report::CounterpartyBehind, Report::Failed { cause: cause.clone() }];
+        assert!(other.reports.ends_with(&told), "{:?}", other.reports);
+        assert_eq!(other.channel().phase(), PhaseView::Failed { cause });
         assert!(other.channel().publish_job(&other.signer).is_some());
     }
 }
