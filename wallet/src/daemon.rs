@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Checked, ConfigError};
+use crate::config::{self, Checked, ConfigError, Override};
 use crate::connection::{Dialer, Status};
 use crate::core::start::{StartError, start};
 use crate::data_dir::{DataDir, DataDirError, write_public};
@@ -34,12 +34,12 @@ pub enum DaemonError {
     Fault(String),
 }
 
-/// Runs until SIGTERM, SIGINT, the `Stop` call or a fault.
-pub async fn run(root: &Path) -> Result<(), DaemonError> {
+/// Runs until SIGTERM, SIGINT, the `Stop` call or a fault. `overrides` take the place of the file's values.
+pub async fn run(root: &Path, overrides: &[Override]) -> Result<(), DaemonError> {
     let data = DataDir::open(root)?;
     let layout = data.layout().clone();
     let seed = Seed::load(&layout)?;
-    let checked = config::load(&layout.config())?;
+    let checked = config::load_with(&layout.config(), overrides)?;
     log(&checked.config.log.filter)?;
     let token = Token::load_or_create(&layout.token())?;
     let listener = TcpListener::bind(checked.listen).await;

@@ -12,12 +12,13 @@ use proto::error::{ErrorCode, ErrorDetail, detail, from_detail, status, status_w
 use proto::fields::{bytes, channel_id, txid_out};
 use proto::frame::InboundRequest;
 use proto::hub::v1 as hub;
+use proto::view::channel_out;
 use proto::wallet::v1 as pb;
 use settlement::follow::FollowStatus;
 use shard::{Answer, Query, Refused};
 use tonic::Status;
 
-use super::{HUB_PATIENCE, Service, asked, convert, fresh, refused, stopping, wrong_field};
+use super::{HUB_PATIENCE, Service, asked, fresh, refused, stopping, wrong_field};
 use crate::core::Stopped;
 use crate::history;
 use crate::ledger::state::Made;
@@ -177,7 +178,7 @@ impl Service {
         let mut channels: Vec<hub::Channel> = views
             .iter()
             .filter(|view| request.include_closed || !is_over(&view.phase))
-            .map(|view| convert::channel(view, height))
+            .map(|view| channel_out(view, height))
             .collect();
         if request.include_closed {
             let known: BTreeSet<ChannelId> = views.iter().map(|view| view.channel_id).collect();
@@ -260,7 +261,7 @@ impl Service {
         }
         let height = *self.desk.heights().borrow();
         let view = self.view(id).await?.unwrap_or(view);
-        Ok(pb::CloseChannelResponse { channel: Some(convert::channel(&view, height)) })
+        Ok(pb::CloseChannelResponse { channel: Some(channel_out(&view, height)) })
     }
 
     pub(super) async fn info(&self) -> Result<pb::GetInfoResponse, Status> {

@@ -1,90 +1,17 @@
 //! From the wallet's own types to `wallet.v1` and `hub.v1`.
 
-use bitcoin::OutPoint;
 use bytes::Bytes;
 use channel::amount::Msat;
-use channel::channel::{ChannelView, ConnectionView, PhaseView};
-use channel::effect::Report;
 use channel::ids::StreamId;
-use channel::parameters::Side;
-use proto::fields::{bytes, outpoint_out, txid_out};
+use proto::fields::bytes;
 use proto::hub::v1 as hub;
 use proto::hub::v1::channel_event as event;
 use proto::message::reason_out;
+use proto::view::report_out;
 use proto::wallet::v1 as pb;
 use shard::{EventRecord, Happening};
 
 use crate::ledger::state::{Ended, Outcome, PayeeStream, PayerPhase, PayerStream, Payment, PaymentKind};
-
-/// A channel as its holder sees it.
-pub fn channel(view: &ChannelView, height: u32) -> hub::Channel {
-    let Phase { phase, confirmed, closing_txid, closing_height, failure } = phase(&view.phase);
-    let confirmations = confirmed.map_or(0, |at| height.saturating_add(1).saturating_sub(at));
-    let online = matches!(view.connection, ConnectionView::Online(_));
-    hub::Channel {
-        channel_id: bytes(&view.channel_id.0),
-        node_key: bytes(view.counterparty_node.as_bytes()),
-        phase: phase.into(),
-        online,
-        usable: online && view.phase == PhaseView::Open,
-        capacity_sat: view.capacity.to_sat(),
-        local_msat: view.holder_msat.to_u64(),
-        remote_msat: view.counterparty_msat.to_u64(),
-        in_flight_msat: view.offered_msat.saturating_add(view.received_msat).to_u64(),
-        htlcs: u32::try_from(view.htlcs).unwrap_or(u32::MAX),
-        spendable_msat: view.spendable_msat.to_u64(),
-        receivable_msat: view.receivable_msat.to_u64(),
-        dust_exposure_msat: view.dust_exposure_msat.to_u64(),
-        funding: view.funding_outpoint.as_ref().map(outpoint_out),
-        funded_locally: view.opener == Side::Holder,
-        confirmations,
-        minimum_depth: view.minimum_depth,
-        local_to_self_delay_blocks: view.holder_to_self_delay_blocks.into(),
-        remote_to_self_delay_blocks: view.counterparty_to_self_delay_blocks.into(),
-        local_commitment_number: view.holder_commitment_number,
-        remote_commitment_number: view.counterparty_commitment_number,
-        closing_txid,
-        closing_height,
-        failure,
-        format: String::new(),
-    }
-}
-
-struct Phase {
-    phase: hub::ChannelPhase,
-    confirmed: Option<u32>,
-    closing_txid: Bytes,
-    closing_height: u32,
-    failure: String,
-}
-
-fn phase(view: &PhaseView) -> Phase {
-    use hub::ChannelPhase as P;
-    let plain = |phase| Phase {
-        phase,
-        confirmed: None,
-        closing_txid: Bytes::new(),
-        closing_height: 0,
-        failure: String::new(),
-    };
-    match view {
-        PhaseView::Opening => plain(P::Opening),
-        PhaseView::AwaitingConfirmation { confirmed_height } => {
-            Phase { confirmed: *confirmed_height, ..plain(P::AwaitingConfirmation) }
-        }
-        PhaseView::Open => plain(P::Open),
-        PhaseView::ShuttingDown { .. } => plain(P::ShuttingDown),
-        PhaseView::Frozen { .. } => plain(P::Frozen),
-        PhaseView::Closing { txid, height } => {
-            Phase { closing_txid: txid_out(txid), closing_height: *height, ..plain(P::Closing) }
-        }
-        PhaseView::Closed { txid, height } => {
-            Phase { closing_txid: txid_out(txid), closing_height: *height, ..plain(P::Closed) }
-        }
-        PhaseView::Aborted => plain(P::Aborted),
-        PhaseView::Failed { cause } => Phase { failure: cause.to_string(), ..plain(P::Failed) },
-    }
-}
 
 /// A finished payment.
 pub fn ended(ended: &Ended) -> pb::Payment {
@@ -168,6 +95,7 @@ pub fn paid_stream(id: &StreamId, stream: &PayerStream) -> pb::StreamProgress {
         started_at_ms: stream.started_ms,
         ended_at_ms,
         last_failure: stream.last_failure.map_or(hub::FailureReason::Unspecified, reason_out).into(),
+        times: None,
     }
 }
 
@@ -195,89 +123,45 @@ pub fn received_stream(id: &StreamId, stream: &PayeeStream) -> pb::StreamProgres
         started_at_ms: stream.started_ms,
         ended_at_ms,
         last_failure: hub::FailureReason::Unspecified.into(),
+        times: None,
     }
 }
 
 /// What happened to a channel.
 pub fn channel_event(record: &EventRecord) -> hub::ChannelEvent {
-    let kind = match &record.what {
-        Happening::Report(report) => report_kind(report),
-        Happening::StreamReceived { .. } => return named(record, None),
-        Happening::StreamSettled { stream, ticks, amount_msat, .. } => {
-            Some(event::Kind::StreamTicks(event::StreamTicks {
-                stream_id: bytes(&stream.0),
-                ticks: *ticks,
-                incoming_msat: amount_msat.to_u64(),
-            }))
-        }
-        Happening::StreamFailed { ticks, reason, stream, .. } => Some(event::Kind::Refused(event::Refused {
-            why: format!("{ticks} ticks of stream {stream} failed: {reason}"),
-        })),
-        Happening::ForwardsFailed { reason, count } => {
-            Some(event::Kind::Refused(event::Refused { why: format!("{count} payments failed: {reason}") }))
-        }
+    let ticks = |stream: &StreamId, stage: hub::TickStage, ticks: u64, amount: &Msat| event::StreamTicks {
+        stream_id: bytes(&stream.0),
+        stage: stage.into(),
+        ticks,
+        incoming_msat: amount.to_u64(),
+        fee_msat: 0,
+        reason: hub::FailureReason::Unspecified.into(),
     };
-    named(record, kind)
-}
-
-fn named(record: &EventRecord, kind: Option<event::Kind>) -> hub::ChannelEvent {
+    let kind = match &record.what {
+        Happening::Report(report) => report_out(report),
+        Happening::StreamReceived { stream, ticks: count, amount_msat } => {
+            event::Kind::StreamTicks(ticks(stream, hub::TickStage::Received, *count, amount_msat))
+        }
+        Happening::StreamSettled { stream, ticks: count, amount_msat, fee_msat } => {
+            event::Kind::StreamTicks(event::StreamTicks {
+                fee_msat: fee_msat.to_u64(),
+                ..ticks(stream, hub::TickStage::Settled, *count, amount_msat)
+            })
+        }
+        Happening::StreamFailed { stream, reason, ticks: count, amount_msat } => {
+            event::Kind::StreamTicks(event::StreamTicks {
+                reason: reason_out(*reason).into(),
+                ..ticks(stream, hub::TickStage::Failed, *count, amount_msat)
+            })
+        }
+        Happening::ForwardsFailed { reason, count } => event::Kind::ForwardsFailed(event::ForwardsFailed {
+            reason: reason_out(*reason).into(),
+            count: *count,
+        }),
+    };
     hub::ChannelEvent {
         channel_id: bytes(&record.channel_id.0),
         node_key: bytes(record.node.as_bytes()),
-        kind,
+        kind: Some(kind),
     }
-}
-
-fn report_kind(report: &Report) -> Option<event::Kind> {
-    use event::Kind;
-    let outpoint = |outpoint: &OutPoint| Some(outpoint_out(outpoint));
-    Some(match report {
-        Report::Opening { capacity_sat } => Kind::Opening(event::Opening { capacity_sat: *capacity_sat }),
-        Report::OpeningFailed { cause } => {
-            Kind::OpeningFailed(event::OpeningFailed { why: cause.to_string() })
-        }
-        Report::FundingBroadcast { outpoint: at } => {
-            Kind::FundingBroadcast(event::FundingBroadcast { outpoint: outpoint(at) })
-        }
-        Report::FundingConfirmed { outpoint: at, height } => {
-            Kind::FundingConfirmed(event::FundingConfirmed { outpoint: outpoint(at), height: *height })
-        }
-        Report::FundingUndone => Kind::Refused(event::Refused {
-            why: "the block with the funding was disconnected: no new payments until it is confirmed again"
-                .into(),
-        }),
-        Report::CounterpartyBehind => Kind::Refused(event::Refused {
-            why: "the hub showed an older state than ours: it lost data".into(),
-        }),
-        Report::Ready => Kind::Ready(event::Ready {}),
-        Report::Reestablished => Kind::Reestablished(event::Reestablished {}),
-        Report::HtlcReceived { payment_hash, amount_msat, .. } => Kind::HtlcReceived(event::HtlcReceived {
-            payment_hash: bytes(payment_hash.as_bytes()),
-            amount_msat: amount_msat.to_u64(),
-        }),
-        Report::ForwardSettled { key, amount_msat, .. } => Kind::ForwardSettled(event::ForwardSettled {
-            htlc_id: key.htlc_id,
-            attempt: key.attempt,
-            incoming_msat: amount_msat.to_u64(),
-            preimage: Bytes::new(),
-        }),
-        Report::ForwardFailed { key, reason, .. } => Kind::ForwardFailed(event::ForwardFailed {
-            htlc_id: key.htlc_id,
-            attempt: key.attempt,
-            reason: reason_out(*reason).into(),
-        }),
-        Report::ShutdownStarted { by_us } => Kind::ShutdownStarted(event::ShutdownStarted { by_us: *by_us }),
-        Report::Frozen { terms } => Kind::Frozen(event::Frozen {
-            fee_sat: terms.fee.to_sat(),
-            publish_by_height: terms.publish_by_height,
-        }),
-        Report::Closing { txid, height } => {
-            Kind::Closing(event::Closing { txid: txid_out(txid), height: *height })
-        }
-        Report::ClosingUndone { txid } => Kind::Closing(event::Closing { txid: txid_out(txid), height: 0 }),
-        Report::Closed { txid, height, paid_sat } => {
-            Kind::Closed(event::Closed { txid: txid_out(txid), height: *height, paid_sat: *paid_sat })
-        }
-        Report::Failed { cause } => Kind::Failed(event::Failed { why: cause.to_string() }),
-    })
 }
