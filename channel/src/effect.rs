@@ -187,4 +187,6 @@ pub enum TermsFlaw {
     FeeTooHigh { maximum_sat: u64 },
     #[error("the terms' height to publish by is past at height {height}")]
     PublishHeightPast { height: u32 },
+    #[error("the terms' height to publish by is above {latest}")]
+    PublishHeightTooFar { latest: u32 },
 }

@@ -137,7 +137,7 @@ pub enum ChainEvent {
     SpendUndone { txid: Txid },
     /// The spend is buried to the final depth.
     SpendFinal { height: u32, txid: Txid },
-    /// `Channel::next_deadline` is reached: an HTLC's expiry plus grace, the last height to claim one, or the last to sign an
-    /// offer that still waits.
+    /// `Channel::next_deadline` is reached: an HTLC's expiry plus grace, the last height to claim one, the last to sign an
+    /// offer that still waits, or (wallet) the height by which the agreed close had to be in the chain.
     Deadline { height: u32 },
 }

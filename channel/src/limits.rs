@@ -73,5 +73,12 @@ pub const CLAIM_MARGIN_BLOCKS: u32 = 12;
 /// Closing terms the hub may propose in one session: a fee that the wallet refuses may be lowered a few times.
 pub const MAX_PROPOSED_TERMS: usize = 8;
 
+/// Blocks that a wallet waits for the hub's close at most, two weeks: as long as its own commitment could lock its money
+/// ([`MAX_TO_SELF_DELAY_BLOCKS`]). A frozen channel serves nobody.
+pub const MAX_CLOSING_WAIT_BLOCKS: u32 = 2_016;
+
+/// Blocks that a batch, published by the wallet at the agreed height, has to confirm before the wallet closes alone: a day.
+pub const HANDED_OVER_GRACE_BLOCKS: u32 = 144;
+
 /// The largest batch a wallet takes from the hub: a standard transaction has at most 400,000 weight units.
 pub const MAX_CLOSING_TRANSACTION_BYTES: usize = 400_000;

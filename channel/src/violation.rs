@@ -127,6 +127,9 @@ pub enum FailureCause {
     HtlcDeadline { height: u32 },
     #[error("an HTLC that the counterparty may have never seen signed expired at height {height}")]
     SignedAddExpired { height: u32 },
+    /// Wallet: the hub holds the ticket and did not close, or the batch that it handed over does not confirm.
+    #[error("the agreed close was not in the chain at height {height}")]
+    CloseOverdue { height: u32 },
 }
 
 impl FailureCause {
@@ -137,7 +140,8 @@ impl FailureCause {
             | Self::Operator
             | Self::Counterparty
             | Self::HtlcDeadline { .. }
-            | Self::SignedAddExpired { .. } => true,
+            | Self::SignedAddExpired { .. }
+            | Self::CloseOverdue { .. } => true,
             Self::WrongFunding | Self::UnexpectedSpend { .. } | Self::Behind { .. } => false,
         }
     }

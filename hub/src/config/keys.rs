@@ -345,7 +345,7 @@ static KEYS: &[Key] = &[
         "144",
         "Blocks a wallet waits for the hub's closing transaction before it publishes by itself.",
         settlement.publish_within_blocks,
-        |v| integer(v, 1..=20_160)
+        |v| integer(v, 1..=1_008)
     ),
     key!(
         "journal.log_mib",

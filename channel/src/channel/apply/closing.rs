@@ -132,6 +132,7 @@ fn opening_failure(cause: FailureCause) -> OpeningFailure {
         | FailureCause::UnexpectedSpend { .. }
         | FailureCause::Behind { .. }
         | FailureCause::HtlcDeadline { .. }
-        | FailureCause::SignedAddExpired { .. } => OpeningFailure::NeverConfirmed,
+        | FailureCause::SignedAddExpired { .. }
+        | FailureCause::CloseOverdue { .. } => OpeningFailure::NeverConfirmed,
     }
 }

@@ -8,8 +8,8 @@ use crate::channel::state::{Funding, Phase};
 use crate::channel::{Channel, Checked};
 use crate::effect::OpeningFailure;
 use crate::error::{FailureCause, Refusal};
-use crate::event::ChainEvent;
-use crate::limits::{CLAIM_MARGIN_BLOCKS, OUTGOING_GRACE_BLOCKS};
+use crate::event::{ChainEvent, Role};
+use crate::limits::{CLAIM_MARGIN_BLOCKS, HANDED_OVER_GRACE_BLOCKS, OUTGOING_GRACE_BLOCKS};
 
 impl Channel {
     pub(super) fn check_chain(&self, event: ChainEvent) -> Verdict {
@@ -47,6 +47,8 @@ impl Channel {
                 let reached = |deadline: Option<u32>| deadline.is_some_and(|deadline| deadline <= height);
                 if reached(self.htlc_deadline()) {
                     decided(Kind::Failed { cause: FailureCause::HtlcDeadline { height } })
+                } else if reached(self.closing_deadline()) {
+                    decided(Kind::Failed { cause: FailureCause::CloseOverdue { height } })
                 } else if reached(self.next_deadline()) {
                     decided(Kind::OffersLate { dropped: self.late_offers(height) })
                 } else {
@@ -139,10 +141,19 @@ impl Channel {
         // A counterparty that stays connected and never revokes must not hold what waits for the next signature.
         let queued =
             self.state.updates.queued.iter().map(|offer| offer.sign_by_height.saturating_add(1)).min();
-        match (self.htlc_deadline(), queued) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        [self.htlc_deadline(), queued, self.closing_deadline()].into_iter().flatten().min()
+    }
+
+    /// Wallet: the height at which it closes alone, because the hub did not close as agreed. A wallet that is paid nothing waits.
+    fn closing_deadline(&self) -> Option<u32> {
+        let (Phase::Frozen, Role::Wallet) = (&self.state.phase, self.state.names.role) else { return None };
+        let terms = &self.state.closing.frozen.as_ref()?.terms;
+        self.ticket_spec(terms).payout()?;
+        let overdue = terms.publish_by_height.saturating_add(1);
+        Some(match self.state.closing.handed_over {
+            Some(_) => overdue.saturating_add(HANDED_OVER_GRACE_BLOCKS),
+            None => overdue,
+        })
     }
 
     /// The height at which an HTLC that is not resolved yet fails the channel.

@@ -11,7 +11,9 @@ use crate::closing::{ClosingTerms, TicketFlaw, TicketSpec, check_placement};
 use crate::effect::{Effect, Report, TermsFlaw, ToSend};
 use crate::error::{Refusal, Violation};
 use crate::event::Role;
-use crate::limits::{MAX_CLOSING_TRANSACTION_BYTES, MAX_PAYOUT_SCRIPT_LENGTH, MAX_PROPOSED_TERMS};
+use crate::limits::{
+    MAX_CLOSING_TRANSACTION_BYTES, MAX_CLOSING_WAIT_BLOCKS, MAX_PAYOUT_SCRIPT_LENGTH, MAX_PROPOSED_TERMS,
+};
 use crate::message::{Message, Shutdown, Ticket};
 use crate::parameters::Side;
 use crate::scripts::is_standard_payout;
@@ -221,7 +223,11 @@ fn terms_flaw(terms: &ClosingTerms, context: &Context<'_>) -> Option<TermsFlaw> 
         return Some(TermsFlaw::FeeTooHigh { maximum_sat });
     }
     let height = context.height;
-    (terms.publish_by_height <= height).then_some(TermsFlaw::PublishHeightPast { height })
+    if terms.publish_by_height <= height {
+        return Some(TermsFlaw::PublishHeightPast { height });
+    }
+    let latest = height.saturating_add(MAX_CLOSING_WAIT_BLOCKS);
+    (terms.publish_by_height > latest).then_some(TermsFlaw::PublishHeightTooFar { latest })
 }
 
 fn check_publish_height(terms: &ClosingTerms, height: u32) -> Result<(), Refusal> {

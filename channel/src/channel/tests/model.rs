@@ -258,7 +258,7 @@ impl Model {
         if !self.pair.hub.channel().wants_terms() {
             return;
         }
-        let terms = ClosingTerms { fee: Amount::from_sat(500), publish_by_height: 10_000 };
+        let terms = ClosingTerms { fee: Amount::from_sat(500), publish_by_height: HEIGHT + 1_000 };
         self.pair.hub.command(Command::ProposeTerms(terms)).unwrap();
         self.pair.run();
         for who in Who::BOTH {

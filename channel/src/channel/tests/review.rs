@@ -1,12 +1,16 @@
 //! What a hostile or unlucky counterparty tries: each of these once wedged a channel or lost something.
 
+use bitcoin::Amount;
+
 use super::pair::*;
 use crate::channel::PhaseView;
-use crate::effect::Effect;
+use crate::closing::ClosingTerms;
+use crate::effect::{Effect, Report, TermsFlaw};
 use crate::error::{FailureCause, Refusal, Rejection};
 use crate::event::{ChainEvent, Command, Event, FailRequest};
 use crate::failure::FailureReason;
 use crate::forward::ForwardResult;
+use crate::limits::{HANDED_OVER_GRACE_BLOCKS, MAX_CLOSING_WAIT_BLOCKS};
 use crate::message::Message;
 
 /// A channel whose hub was restored from a backup older than its last payment.
@@ -111,4 +115,58 @@ fn a_funding_that_never_reached_the_network_is_broadcast_again_though_the_channe
     let funding = pair.hub.effects.iter().position(broadcast);
     let commitment = pair.hub.effects.iter().position(|effect| *effect == Effect::FailedOnChain);
     assert!(funding.is_some() && funding < commitment, "{:?}", pair.hub.effects);
+}
+
+/// Both have shut down and settled; the wallet owns a part.
+fn shut_down() -> Pair {
+    let mut pair = Pair::open(Who::Wallet);
+    pair.wallet.command(Command::Shutdown { script: payout_script(1) }).unwrap();
+    pair.run();
+    pair
+}
+
+fn terms(publish_by_height: u32) -> ClosingTerms {
+    ClosingTerms { fee: Amount::from_sat(300), publish_by_height }
+}
+
+#[test]
+fn a_wallet_does_not_freeze_for_longer_than_it_would_wait_for_its_own_commitment() {
+    let latest = HEIGHT + MAX_CLOSING_WAIT_BLOCKS;
+    let mut pair = shut_down();
+    pair.wallet.handle(Event::Message(Message::ClosingTerms(terms(latest + 1)))).unwrap();
+    let why = TermsFlaw::PublishHeightTooFar { latest };
+    assert_eq!(pair.wallet.reports.last(), Some(&Report::TermsRefused { terms: terms(latest + 1), why }));
+    assert_eq!(pair.wallet.channel().state.closing.frozen, None);
+    pair.wallet.handle(Event::Message(Message::ClosingTerms(terms(latest)))).unwrap();
+    assert_eq!(pair.wallet.channel().phase(), PhaseView::Frozen { terms: terms(latest) });
+}
+
+#[test]
+fn a_frozen_wallet_whose_hub_does_not_close_closes_alone() {
+    for handed_over in [false, true] {
+        let mut pair = shut_down();
+        pair.hub.command(Command::ProposeTerms(terms(HEIGHT + 50))).unwrap();
+        pair.run();
+        let mut due = HEIGHT + 51;
+        if handed_over {
+            // The desk publishes the batch at the agreed height; it may hold another input that is spent.
+            let ticket = pair.hub.channel().ticket().unwrap();
+            let mut batch = transaction(ticket.spec.payout().into_iter().collect());
+            batch.input = vec![ticket.spec.input()];
+            pair.hub.command(Command::ClosingPublished { transaction: batch }).unwrap();
+            pair.run();
+            due += HANDED_OVER_GRACE_BLOCKS;
+        }
+        assert_eq!(pair.hub.channel().next_deadline(), None);
+        assert_eq!(pair.wallet.channel().next_deadline(), Some(due));
+        let refusal = Refusal::NoDeadline { height: due - 1 };
+        assert_eq!(pair.wallet.chain(ChainEvent::Deadline { height: due - 1 }), Err(refusal.into()));
+        pair.wallet.chain(ChainEvent::Deadline { height: due }).unwrap();
+        let cause = FailureCause::CloseOverdue { height: due };
+        assert_eq!(pair.wallet.channel().phase(), PhaseView::Failed { cause });
+        assert!(pair.wallet.channel().publish_job(&pair.wallet.signer).is_some());
+        // The hub, which hears of it, still holds what it takes to close.
+        pair.settle();
+        assert!(matches!(pair.hub.channel().phase(), PhaseView::Frozen { .. }));
+    }
 }
