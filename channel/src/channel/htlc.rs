@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::amount::Msat;
 use crate::commitment::{HtlcDirection, HtlcSpec};
 use crate::failure::FailureReason;
-use crate::forward::ForwardKey;
+use crate::forward::{ForwardKey, Offer};
 use crate::ids::OwnerId;
 use crate::message::{Preimage, UpdateAddHtlc};
 use crate::parameters::Side;
@@ -235,6 +235,8 @@ pub(super) struct Index {
     offered_expiries: BTreeMap<u32, u32>,
     /// The same for received HTLCs whose preimage we know.
     claimable_expiries: BTreeMap<u32, u32>,
+    /// How many offers not signed yet must be signed by a height.
+    queued_deadlines: BTreeMap<u32, u32>,
 }
 
 impl Index {
@@ -271,6 +273,18 @@ impl Index {
 
     pub(super) fn earliest_claimable_expiry(&self) -> Option<u32> {
         self.claimable_expiries.keys().next().copied()
+    }
+
+    pub(super) fn earliest_queued_deadline(&self) -> Option<u32> {
+        self.queued_deadlines.keys().next().copied()
+    }
+
+    pub(super) fn note_queued(&mut self, sign_by_height: u32) {
+        *self.queued_deadlines.entry(sign_by_height).or_default() += 1;
+    }
+
+    pub(super) fn forget_queued(&mut self, sign_by_height: u32) {
+        uncount(&mut self.queued_deadlines, sign_by_height);
     }
 
     pub(super) fn note_claimable(&mut self, cltv_expiry: u32) {
@@ -380,8 +394,8 @@ impl Htlcs {
         offered.chain(received).collect()
     }
 
-    /// Makes the index again, for a snapshot; `queued` are the amounts of offers not signed yet and whether they are trimmed.
-    pub(super) fn reindex(&mut self, queued: impl Iterator<Item = (Msat, bool)>) {
+    /// Makes the index again, for a snapshot; `queued` are the offers not signed yet, with whether they are trimmed.
+    pub(super) fn reindex<'a>(&mut self, queued: impl Iterator<Item = (&'a Offer, bool)>) {
         let mut index = Index::default();
         for (id, htlc) in &self.offered {
             index.mention(Side::Holder, htlc.add.amount_msat, htlc.trimmed);
@@ -397,8 +411,9 @@ impl Htlcs {
             }
             index.note_received(*id, htlc);
         }
-        for (amount, trimmed) in queued {
-            index.mention(Side::Holder, amount, trimmed);
+        for (offer, trimmed) in queued {
+            index.mention(Side::Holder, offer.amount_msat, trimmed);
+            index.note_queued(offer.sign_by_height);
         }
         self.index = index;
     }

@@ -45,9 +45,9 @@ impl Channel {
 
 impl State {
     pub(super) fn reindex(&mut self) {
-        let queued = self.updates.queued.iter().map(|offer| offer.amount_msat);
-        let queued = queued.map(|amount| (amount, self.is_trimmed(amount))).collect::<Vec<_>>();
-        self.htlcs.reindex(queued.into_iter());
+        let Self { updates, htlcs, terms, .. } = self;
+        let queued = updates.queued.iter().map(|offer| (offer, terms.is_trimmed(offer.amount_msat)));
+        htlcs.reindex(queued);
     }
 
     /// What every state of a channel keeps; a snapshot that does not was damaged.

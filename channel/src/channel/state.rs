@@ -45,6 +45,13 @@ pub(super) struct Terms {
     pub(super) counterparty: Option<SideParameters>,
 }
 
+impl Terms {
+    /// Whether an HTLC is too small for an output. It depends on the amount alone, because the format has no fees.
+    pub(super) fn is_trimmed(&self, amount: Msat) -> bool {
+        amount.to_sat_floor().to_sat() < self.dust_limit_sat
+    }
+}
+
 /// Where the channel is in its life. What else is under way (connection, readiness, shutdown) has an enum or flags of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
@@ -252,9 +259,9 @@ impl State {
         Msat::from_sat(bitcoin::Amount::from_sat(sat)).unwrap_or(Msat::MAX)
     }
 
-    /// Whether an HTLC is too small for an output. It depends on the amount alone, because the format has no fees.
+    /// Whether an HTLC is too small for an output.
     pub(super) fn is_trimmed(&self, amount: Msat) -> bool {
-        amount.to_sat_floor().to_sat() < self.terms.dust_limit_sat
+        self.terms.is_trimmed(amount)
     }
 
     /// The counterparty's parameters.

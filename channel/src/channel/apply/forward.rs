@@ -24,6 +24,7 @@ impl State {
         let trimmed = self.is_trimmed(amount);
         self.books.counterparty.enter(Entry { offerer: Side::Holder, amount });
         self.htlcs.index.mention(Side::Holder, amount, trimmed);
+        self.htlcs.index.note_queued(offer.sign_by_height);
         // A newer attempt acknowledges the failure of the one before.
         self.forwards.insert(
             (offer.key.incoming, offer.key.htlc_id),
@@ -39,6 +40,7 @@ impl State {
         self.books.counterparty.withdraw(Entry { offerer: Side::Holder, amount });
         self.htlcs.index.land(Side::Holder, amount, trimmed);
         self.htlcs.index.end_exposure(amount, trimmed);
+        self.htlcs.index.forget_queued(offer.sign_by_height);
     }
 
     /// Fails every offer that was not signed: the channel does not serve any more.

@@ -62,6 +62,7 @@ impl State {
     fn take_up(&mut self, offer: Offer, out: &mut Out<'_>) {
         let id = self.htlcs.next_offered_id;
         let trimmed = self.is_trimmed(offer.amount_msat);
+        self.htlcs.index.forget_queued(offer.sign_by_height);
         if let Some(forwarded) = self.forwards.get_mut(&(offer.key.incoming, offer.key.htlc_id)) {
             forwarded.place = Place::Live(id);
         }

@@ -179,6 +179,10 @@ impl State {
                 self.closing.proposed.clear();
                 self.closing.proposed.extend(missing.frozen);
                 self.closing.proposed_in_session = missing.frozen.is_some();
+                if self.closing.frozen.is_some() {
+                    // The wallet may have missed the batch it is in: the settlement hands it over again.
+                    out.push(Effect::TicketReady);
+                }
             }
         }
     }

@@ -139,8 +139,8 @@ impl Channel {
     /// The next height at which `ChainEvent::Deadline` is due; cheap enough to ask after every input.
     pub fn next_deadline(&self) -> Option<u32> {
         // A counterparty that stays connected and never revokes must not hold what waits for the next signature.
-        let queued =
-            self.state.updates.queued.iter().map(|offer| offer.sign_by_height.saturating_add(1)).min();
+        let queued = self.state.htlcs.index.earliest_queued_deadline();
+        let queued = queued.map(|sign_by_height| sign_by_height.saturating_add(1));
         [self.htlc_deadline(), queued, self.closing_deadline()].into_iter().flatten().min()
     }
 
