@@ -80,5 +80,9 @@ pub const MAX_CLOSING_WAIT_BLOCKS: u32 = 2_016;
 /// Blocks that a batch, published by the wallet at the agreed height, has to confirm before the wallet closes alone: a day.
 pub const HANDED_OVER_GRACE_BLOCKS: u32 = 144;
 
+/// Batches a wallet takes for one close: the hub raises the fee of a batch now and then, but each is journaled, so that a hub
+/// must not fill the wallet's disk with them.
+pub const MAX_HAND_OVERS: u32 = 32;
+
 /// The largest batch a wallet takes from the hub: a standard transaction has at most 400,000 weight units.
 pub const MAX_CLOSING_TRANSACTION_BYTES: usize = 400_000;

@@ -213,6 +213,8 @@ pub(super) struct Closing {
     pub(super) frozen: Option<Agreement>,
     /// Wallet: the batch that the hub handed over.
     pub(super) handed_over: Option<Transaction>,
+    /// Wallet: how often the hub handed over another batch.
+    pub(super) hand_overs: u32,
     /// Why this side had given up waiting when the agreed close appeared after all.
     pub(super) given_up: Option<FailureCause>,
     /// What the agreed close pays the wallet, once it is in a block.

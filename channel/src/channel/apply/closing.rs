@@ -62,6 +62,7 @@ impl State {
     /// Wallet: keeps the batch that closes the channel, to publish it if the hub does not.
     pub(super) fn handed_over(&mut self, transaction: &Transaction, out: &mut Out<'_>) {
         self.closing.handed_over = Some(transaction.clone());
+        self.closing.hand_overs += 1;
         out.effects.extend(self.handed_over_effect());
     }
 

@@ -12,7 +12,8 @@ use crate::effect::{Effect, Report, TermsFlaw, ToSend};
 use crate::error::{Refusal, Violation};
 use crate::event::Role;
 use crate::limits::{
-    MAX_CLOSING_TRANSACTION_BYTES, MAX_CLOSING_WAIT_BLOCKS, MAX_PAYOUT_SCRIPT_LENGTH, MAX_PROPOSED_TERMS,
+    MAX_CLOSING_TRANSACTION_BYTES, MAX_CLOSING_WAIT_BLOCKS, MAX_HAND_OVERS, MAX_PAYOUT_SCRIPT_LENGTH,
+    MAX_PROPOSED_TERMS,
 };
 use crate::message::{Message, Shutdown, Ticket};
 use crate::parameters::Side;
@@ -163,7 +164,8 @@ impl Channel {
         }
         let transaction: Transaction = deserialize(transaction).map_err(|_| Refusal::MalformedClosing)?;
         self.agreed_payout(&transaction)?;
-        if self.state.closing.handed_over.as_ref() == Some(&transaction) {
+        let closing = &self.state.closing;
+        if closing.handed_over.as_ref() == Some(&transaction) || closing.hand_overs >= MAX_HAND_OVERS {
             return Ok(Checked::Nothing);
         }
         decided(Kind::HandedOver { transaction: Box::new(transaction) })

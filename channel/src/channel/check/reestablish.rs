@@ -47,6 +47,7 @@ impl Channel {
         }
         if let (Role::Hub, Some(terms)) = (self.state.names.role, &theirs.frozen)
             && !self.state.closing.proposed.contains(terms)
+            && self.state.closing.frozen.is_none_or(|agreement| agreement.terms != *terms)
         {
             return Err(Violation::UnknownFrozenTerms.into());
         }

@@ -10,7 +10,7 @@ use crate::error::{FailureCause, Refusal, Rejection};
 use crate::event::{ChainEvent, Command, Event, FailRequest};
 use crate::failure::FailureReason;
 use crate::forward::ForwardResult;
-use crate::limits::{HANDED_OVER_GRACE_BLOCKS, MAX_CLOSING_WAIT_BLOCKS};
+use crate::limits::{HANDED_OVER_GRACE_BLOCKS, MAX_CLOSING_WAIT_BLOCKS, MAX_HAND_OVERS};
 use crate::message::Message;
 
 /// A channel whose hub was restored from a backup older than its last payment.
@@ -169,4 +169,23 @@ fn a_frozen_wallet_whose_hub_does_not_close_closes_alone() {
         pair.settle();
         assert!(matches!(pair.hub.channel().phase(), PhaseView::Frozen { .. }));
     }
+}
+
+#[test]
+fn a_hub_cannot_fill_the_journal_of_a_frozen_wallet_with_batches() {
+    let mut pair = shut_down();
+    pair.hub.command(Command::ProposeTerms(terms(HEIGHT + 50))).unwrap();
+    pair.run();
+    let spec = pair.hub.channel().ticket().unwrap().spec;
+    let mut taken = 0;
+    for fee in 0..2 * u64::from(MAX_HAND_OVERS) {
+        let change = bitcoin::TxOut { value: Amount::from_sat(fee), script_pubkey: payout_script(8) };
+        let mut batch = transaction(spec.payout().into_iter().chain([change]).collect());
+        batch.input = vec![spec.input()];
+        let transaction = bitcoin::consensus::serialize(&batch);
+        let before = pair.wallet.channel().state_hash();
+        pair.wallet.handle(Event::Message(Message::ClosingTransaction { transaction })).unwrap();
+        taken += u32::from(pair.wallet.channel().state_hash() != before);
+    }
+    assert_eq!(taken, MAX_HAND_OVERS);
 }
