@@ -100,6 +100,7 @@ pub struct Core {
     inbound: BTreeMap<[u8; 16], oneshot::Sender<Result<ChannelId, pb::ErrorDetail>>>,
     snapshot_wanted: bool,
     pruned_ms: u64,
+    began: std::time::Instant,
     stopping: bool,
 }
 
@@ -256,6 +257,11 @@ impl Core {
         self.round()
     }
 
+    /// How long a paid stream's ticks took.
+    pub fn tick_times(&self, id: &channel::ids::StreamId) -> Option<Vec<u64>> {
+        self.ledger.tick_times(id).map(<[u64]>::to_vec)
+    }
+
     /// What the ledger knows.
     pub fn ledger_state(&self) -> &crate::ledger::state::State {
         self.ledger.state()
@@ -265,6 +271,7 @@ impl Core {
     pub(crate) fn with_ledger<T>(&mut self, act: impl FnOnce(&mut Ledger, &Env<'_>) -> T) -> T {
         let env = Env {
             now_ms: now_ms(),
+            now_us: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
             height: self.height,
             settings: &self.settings,
             hub: self.hub,

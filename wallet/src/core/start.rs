@@ -177,6 +177,7 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
         inbound: std::collections::BTreeMap::new(),
         snapshot_wanted: false,
         pruned_ms: 0,
+        began: std::time::Instant::now(),
         stopping: false,
     };
     let core_thread = thread("wallet-core", move || the_core.run())?;

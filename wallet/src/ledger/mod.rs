@@ -27,6 +27,7 @@ mod payers;
 mod payments;
 pub mod requests;
 mod restore;
+mod times;
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ use apply::{Done, apply};
 use entry::{Entry, KeyRun, TickRun};
 use runs::Run;
 use state::State;
+use times::TickTimes;
 
 pub use invoices::{InvoiceRequest, Read as ReadInvoice, read as read_invoice};
 pub use payers::{Pace, StreamRequest};
@@ -67,6 +69,8 @@ pub const MACHINE: MachineId = MachineId(1);
 #[derive(Clone, Copy)]
 pub struct Env<'a> {
     pub now_ms: u64,
+    /// Microseconds of a clock that never goes back, from any beginning: for measuring only.
+    pub now_us: u64,
     pub height: u32,
     pub settings: &'a Settings,
     pub hub: Point,
@@ -137,6 +141,7 @@ pub struct Ledger {
     /// Not recorded: when paid streams may send again, and what receipts were given.
     pace: BTreeMap<StreamId, Pace>,
     receipts: BTreeMap<StreamId, payees::Given>,
+    times: BTreeMap<StreamId, TickTimes>,
     out: Outputs,
     pending: Pending,
     now_ms: u64,
@@ -162,6 +167,7 @@ impl Ledger {
             keys: BTreeMap::new(),
             pace: BTreeMap::new(),
             receipts: BTreeMap::new(),
+            times: BTreeMap::new(),
             out: Outputs::default(),
             pending: Pending::default(),
             now_ms: 0,
@@ -248,5 +254,7 @@ impl Ledger {
         if after != self.state {
             self.record(&Entry::Pruned { now_ms });
         }
+        self.times.retain(|id, _| self.state.payers.contains_key(id));
+        self.keys.retain(|id, _| self.state.payers.contains_key(id) || self.state.payees.contains_key(id));
     }
 }

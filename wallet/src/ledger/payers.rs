@@ -239,6 +239,7 @@ impl Ledger {
             sign_by_height: expiries.sign_by_height,
         };
         let first = stream.next_index;
+        self.times.entry(*id).or_default().sent(Run { first, count }, env.now_us);
         self.record(&Entry::TicksSent { id: *id, count, tick });
         for index in (Run { first, count }).numbers() {
             self.offer_tick(id, index);
@@ -274,6 +275,7 @@ impl Ledger {
             ForwardResult::Fulfilled { .. } => {
                 pace.progress_ms = env.now_ms;
                 pace.pause_ms = 0;
+                self.times.entry(id).or_default().settled(index, env.now_us);
                 self.step(&Entry::TicksSettled { id, runs: vec![Run::one(index)] });
                 runs::push(self.pending.settled.entry(id).or_default(), index);
             }
@@ -331,6 +333,11 @@ impl Ledger {
             self.record(&Entry::ReceiptTaken { id, receipt });
             self.out.done.push(super::apply::Done::Stream(id));
         }
+    }
+
+    /// How long a paid stream's ticks took since this process began: counts by [`proto::tick_times::bucket`].
+    pub fn tick_times(&self, id: &StreamId) -> Option<&[u64]> {
+        self.times.get(id).map(super::times::TickTimes::counts)
     }
 
     /// When the earliest stream wants to be driven again; the host wakes up by then.

@@ -129,7 +129,16 @@ impl Service {
                 .parse()
                 .map_err(|_| status(ErrorCode::BadPageToken, "the page token is not one this wallet gave"))?,
         };
-        let mut all = self.core.ask(|core| collect(core.ledger_state(), None)).await.map_err(stopping)?;
+        let asked = self.core.ask(|core| {
+            let mut all = collect(core.ledger_state(), None);
+            for stream in &mut all {
+                let id = stream_id("stream_id", &stream.stream_id).ok();
+                let counts = id.and_then(|id| core.tick_times(&id));
+                stream.times = counts.map(|counts| pb::TickTimes { counts });
+            }
+            all
+        });
+        let mut all = asked.await.map_err(stopping)?;
         all.sort_by_key(|stream| (std::cmp::Reverse(stream.started_at_ms), stream.stream_id.clone()));
         let more = all.len() > skip.saturating_add(rows);
         let streams: Vec<_> = all.into_iter().skip(skip).take(rows).collect();

@@ -95,6 +95,7 @@ impl Rig {
     pub fn run<T>(&mut self, command: impl FnOnce(&mut Ledger, &Env<'_>) -> T) -> T {
         let env = Env {
             now_ms: self.now_ms,
+            now_us: self.now_ms * 1_000,
             height: self.height,
             settings: &self.settings,
             hub: hub(),
