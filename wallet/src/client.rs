@@ -126,11 +126,25 @@ impl Client {
         Ok(())
     }
 
-    /// Calls until there is an answer. `call` is given the request anew at each attempt; if it changes something it must
-    /// carry a `request_id`.
+    /// Connects again, trying until then. The first try comes after a short pause: what broke needs a moment.
     ///
     /// # Errors
-    /// [`CallError::Refused`] is the daemon's answer; [`CallError::Unknown`] that there was none within the patience.
+    /// The last [`ConnectError`].
+    pub async fn reconnect_until(&mut self, until: Instant) -> Result<(), ConnectError> {
+        loop {
+            sleep(Duration::from_millis(CLIENT_RETRY_MS)).await;
+            match self.reconnect().await {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() >= until => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// [`Client::call_within`] with the client's own patience.
+    ///
+    /// # Errors
+    /// [`CallError`].
     pub async fn call<Req, Resp, Fut>(
         &mut self,
         request: Req,
@@ -140,7 +154,25 @@ impl Client {
         Req: Clone,
         Fut: Future<Output = Result<Response<Resp>, Status>>,
     {
-        let until = Instant::now() + self.patience;
+        self.call_within(self.patience, request, call).await
+    }
+
+    /// Calls until there is an answer. `call` is given the request anew at each attempt; if it changes something it must
+    /// carry a `request_id`.
+    ///
+    /// # Errors
+    /// [`CallError::Refused`] is the daemon's answer; [`CallError::Unknown`] that there was none within the patience.
+    pub async fn call_within<Req, Resp, Fut>(
+        &mut self,
+        patience: Duration,
+        request: Req,
+        call: impl Fn(Api, Req) -> Fut,
+    ) -> Result<Resp, CallError>
+    where
+        Req: Clone,
+        Fut: Future<Output = Result<Response<Resp>, Status>>,
+    {
+        let until = Instant::now() + patience;
         let mut last = String::new();
         loop {
             match timeout_at(until, call(self.api(), request.clone())).await {
@@ -152,15 +184,11 @@ impl Client {
                 Err(_) if last.is_empty() => last = "the daemon is still at it".to_owned(),
                 Err(_) => {}
             }
-            loop {
-                if Instant::now() + Duration::from_millis(CLIENT_RETRY_MS) >= until {
-                    return Err(CallError::Unknown { last });
-                }
-                sleep(Duration::from_millis(CLIENT_RETRY_MS)).await;
-                match self.reconnect().await {
-                    Ok(()) => break,
-                    Err(error) => last = error.to_string(),
-                }
+            if Instant::now() >= until {
+                return Err(CallError::Unknown { last });
+            }
+            if let Err(error) = self.reconnect_until(until).await {
+                return Err(CallError::Unknown { last: error.to_string() });
             }
         }
     }

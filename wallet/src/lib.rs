@@ -7,12 +7,14 @@
 //! | [`connection`] | TLS and the handshake with the hub; made again whenever it breaks |
 //! | [`service`] | `wallet.v1` for scripts, on loopback behind a token |
 //! | [`daemon`] | all of it together, from the data folder to a clean stop |
+//! | [`cli`] | the commands of `hubwallet` |
 //! | [`client`] | what commands and scripts in Rust use to call it |
 //! | [`config`], [`data_dir`], [`seed`], [`token`] | the files |
 //! | [`directory`], [`router`], [`history`], [`limits`] | which channel can pay; where incoming HTLCs go; what lasts; bounds |
 //!
 //! It knows every crate but the hub's.
 
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod connection;
@@ -27,3 +29,5 @@ pub mod router;
 pub mod seed;
 pub mod service;
 pub mod token;
+
+pub use cli::hubwallet_main;

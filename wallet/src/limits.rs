@@ -75,3 +75,9 @@ pub const CLIENT_RETRY_PATIENCE_MS: u64 = 60_000;
 
 /// Pause of a client before it connects again, in milliseconds.
 pub const CLIENT_RETRY_MS: u64 = 200;
+
+/// How long `hubwallet stop` waits for the daemon's end, in milliseconds: it writes snapshots of all channels.
+pub const CLIENT_STOP_PATIENCE_MS: u64 = 60_000;
+
+/// Events that `hubwallet events` shows when not told from which on.
+pub const EVENTS_SHOWN: u64 = 20;

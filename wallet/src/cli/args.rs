@@ -1,0 +1,390 @@
+//! What can be typed after `hubwallet`, and the texts that teach it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::values::{NodeKey, RequestIdText, Setting};
+use crate::limits;
+
+/// Shown below `hubwallet --help`.
+const OVERVIEW: &str = "\
+First steps, on a regtest chain with a hub:
+  hubwallet init --hub-address 127.0.0.1:9735 --hub-node-key 02c0...   (`hubctl info` shows the key)
+  hubwallet daemon &
+  hubwallet address                                   send coins there, then
+  hubwallet open --amount-sat 1000000 --wait-seconds 600
+  hubwallet pay lnbcrt100u1...
+
+For scripts: every command takes --json and then prints exactly one JSON object or array to standard output (stream and
+events: one object a line); errors go to standard error, with --json as one object. Amounts on the chain are in satoshi
+(_sat), those in channels in millisatoshi (_msat); keys and hashes are hexadecimal, transaction ids as explorers show them;
+times are milliseconds since 1970 (_ms). Whatever changes something may be given a --request-id: repeated under the same
+id, it happens once, and the first answer is given again.
+
+Exit codes:
+  0  done
+  1  a fault: of the wallet, its files or its disk
+  2  the command line or the configuration is wrong
+  3  the daemon is not running, or cannot start
+  4  the daemon does not accept the token
+  5  refused, and nothing was changed (the message says why)
+  6  the payment or the stream failed for good
+  7  hub or bitcoind cannot be reached, or a limit is reached: try again later
+  8  not known yet: ask again with the same --request-id";
+
+/// A wallet of bitcoin payment channels with a hub.
+///
+/// `hubwallet daemon` keeps the channels; every other command asks that daemon.
+#[derive(Debug, Parser)]
+#[command(name = "hubwallet", version, after_help = OVERVIEW, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Folder of the wallet: seed, configuration, journal, token [default: ~/.payment-hub/wallet]
+    #[arg(long, value_name = "DIR", env = "HUBWALLET_DATA_DIR", global = true, help_heading = "Everywhere")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Print JSON instead of tables
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keep the wallet's channels and serve the other commands, until SIGTERM, Ctrl-C or `hubwallet stop`
+    Daemon(DaemonArgs),
+    /// Make a new wallet, or restore one from its words
+    Init(InitArgs),
+    /// Show the wallet's identity, its hub and its chain
+    #[command(after_help = "Example:\n  hubwallet info --json | jq -r .node_key")]
+    Info,
+    /// Give a new on-chain address
+    #[command(after_help = "Example:\n  hubwallet address")]
+    Address,
+    /// Open a channel, funded by this wallet or by the hub
+    Open(OpenArgs),
+    /// Make a BOLT 11 invoice
+    Invoice(InvoiceArgs),
+    /// Explain a BOLT 11 invoice and check its signature
+    #[command(after_help = "Example:\n  hubwallet decode lnbcrt100u1...")]
+    Decode {
+        /// BOLT 11
+        invoice: String,
+    },
+    /// Pay an invoice, and wait until it settled or failed
+    Pay(PayArgs),
+    /// Pay a node without an invoice
+    Send(SendArgs),
+    /// Stream micropayments to a node, with live progress and a receipt
+    Stream(StreamArgs),
+    /// List channels
+    #[command(after_help = "Example:\n  hubwallet channels --closed")]
+    Channels {
+        /// Closed and aborted ones too
+        #[arg(long)]
+        closed: bool,
+    },
+    /// Show funds on the chain and in channels
+    #[command(after_help = "Example:\n  hubwallet balance --json | jq .spendable_msat")]
+    Balance,
+    /// List payments made and received, newest first
+    Payments(PaymentsArgs),
+    /// List streams of micropayments in both directions, newest first
+    #[command(after_help = "Example:\n  hubwallet streams --limit 10")]
+    Streams {
+        /// Most rows shown
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// List what happened, or follow it live, none missed
+    Events(EventsArgs),
+    /// Close a channel with the hub's help
+    Close(CloseArgs),
+    /// Stop the daemon, and wait until it has
+    #[command(after_help = "Example:\n  hubwallet stop")]
+    Stop,
+}
+
+/// What may take the place of the configuration's values.
+#[derive(Debug, Default, Args)]
+pub struct Overrides {
+    /// Loopback address for commands and scripts; port 0 takes a free one, the file wallet.addr names it
+    #[arg(long, value_name = "ADDR", env = "HUBWALLET_LISTEN")]
+    pub listen: Option<String>,
+
+    /// Host and port of the hub
+    #[arg(long, value_name = "HOST:PORT", env = "HUBWALLET_HUB_ADDRESS")]
+    pub hub_address: Option<String>,
+
+    /// The hub's node key; `hubctl info` shows it
+    #[arg(long, value_name = "HEX", env = "HUBWALLET_HUB_NODE_KEY")]
+    pub hub_node_key: Option<String>,
+
+    /// bitcoind's RPC address
+    #[arg(long, value_name = "URL", env = "HUBWALLET_BITCOIND_URL")]
+    pub bitcoind_url: Option<String>,
+
+    /// bitcoind's cookie file
+    #[arg(long, value_name = "FILE", alias = "bitcoind-cookie-file", env = "HUBWALLET_BITCOIND_COOKIE")]
+    pub bitcoind_cookie: Option<String>,
+
+    /// Bitcoin network; only regtest is accepted
+    #[arg(long, value_name = "NAME", env = "HUBWALLET_NETWORK")]
+    pub network: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The configuration is wallet.toml in the data folder; flags and variables take the place of its values.
+
+Example:
+  hubwallet daemon --log debug --set channels.minimum_depth=3")]
+pub struct DaemonArgs {
+    #[command(flatten)]
+    pub overrides: Overrides,
+
+    /// What is logged to standard error, such as "info" or "info,wallet=debug"
+    #[arg(long, value_name = "FILTER", env = "HUBWALLET_LOG")]
+    pub log: Option<String>,
+
+    /// Set any key of wallet.toml, the value as TOML; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<Setting>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows the 24 words once: write them down, they are the money. What is not given as a flag is asked for on a terminal.
+
+Examples:
+  hubwallet init --hub-address 127.0.0.1:9735 --hub-node-key 02c0...
+  hubwallet init --words < words.txt --hub-node-key 02c0...          restores a wallet")]
+pub struct InitArgs {
+    #[command(flatten)]
+    pub answers: Overrides,
+
+    /// Restore from these BIP 39 words; without a value they are read from standard input, which keeps them out of the shell's history
+    #[arg(long, value_name = "WORDS", num_args = 0..=1, default_missing_value = "-")]
+    pub words: Option<String>,
+}
+
+/// An amount in channels: one of the two.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(required = true, multiple = false)]
+pub struct Amount {
+    /// In millisatoshi
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub amount_msat: Option<u64>,
+    /// In satoshi
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub amount_sat: Option<u64>,
+}
+
+/// An amount in channels that may be left out.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(multiple = false)]
+pub struct OptionalAmount {
+    /// In millisatoshi
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub amount_msat: Option<u64>,
+    /// In satoshi
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub amount_sat: Option<u64>,
+}
+
+/// For a call that changes something.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Repeatable {
+    /// UUID of version 7: repeated under the same id, the call happens once [default: a new one]
+    #[arg(long, value_name = "UUID")]
+    pub request_id: Option<RequestIdText>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("funder").required(true),
+    after_help = "\
+Examples:
+  hubwallet open --amount-sat 1000000 --wait-seconds 600      to pay: all of it is this wallet's at first
+  hubwallet open --inbound-sat 1000000                        to be paid: all of it is the hub's at first"
+)]
+pub struct OpenArgs {
+    /// Capacity of a channel that this wallet funds with its coins, fees on top
+    #[arg(long, value_name = "N", group = "funder", value_parser = clap::value_parser!(u64).range(1..))]
+    pub amount_sat: Option<u64>,
+
+    /// Capacity of a channel that the hub funds, within its policy
+    #[arg(long, value_name = "N", group = "funder", value_parser = clap::value_parser!(u64).range(1..))]
+    pub inbound_sat: Option<u64>,
+
+    /// Wait so long until the channel can be used
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub wait_seconds: u64,
+
+    #[command(flatten)]
+    pub repeatable: Repeatable,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hubwallet invoice --amount-sat 100 --description \"two coffees\"")]
+pub struct InvoiceArgs {
+    /// Without an amount the payer chooses
+    #[command(flatten)]
+    pub amount: OptionalAmount,
+
+    /// What it is for, at most 639 bytes
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub description: String,
+
+    /// Seconds until it expires
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = limits::DEFAULT_INVOICE_EXPIRY_SECONDS,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::MAX_INVOICE_EXPIRY_SECONDS))
+    )]
+    pub expiry_seconds: u32,
+
+    #[command(flatten)]
+    pub repeatable: Repeatable,
+}
+
+/// How a payment is made.
+#[derive(Debug, Args)]
+pub struct Paying {
+    /// Most to pay the hub on top, in millisatoshi [default: see wallet.toml]
+    #[arg(long, value_name = "N")]
+    pub max_fee_msat: Option<u64>,
+
+    /// Wait so long for the end; after it the payment goes on, and the exit code is 8
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    pub wait_seconds: u64,
+
+    #[command(flatten)]
+    pub repeatable: Repeatable,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hubwallet pay lnbcrt100u1...
+  hubwallet pay lnbcrt1... --amount-sat 100        for an invoice without an amount")]
+pub struct PayArgs {
+    /// BOLT 11
+    pub invoice: String,
+
+    #[command(flatten)]
+    pub amount: OptionalAmount,
+
+    #[command(flatten)]
+    pub paying: Paying,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hubwallet send 02ab... --amount-sat 10")]
+pub struct SendArgs {
+    /// The payee's node key; its `hubwallet info` shows it
+    #[arg(value_name = "NODE_KEY")]
+    pub payee: NodeKey,
+
+    #[command(flatten)]
+    pub amount: Amount,
+
+    #[command(flatten)]
+    pub paying: Paying,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --json: progress, one object a line, of \"kind\" \"progress\"; the last line is the \"receipt\". Ctrl-C ends the watching,
+not the stream; repeat the command with the same --request-id to watch on.
+
+Example:
+  hubwallet stream 02ab... --amount-msat 100 --ticks 1000 --ticks-per-second 50")]
+pub struct StreamArgs {
+    /// The payee's node key; its `hubwallet info` shows it
+    #[arg(value_name = "NODE_KEY")]
+    pub payee: NodeKey,
+
+    /// What the payee gets with each tick
+    #[command(flatten)]
+    pub amount: Amount,
+
+    /// Number of ticks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=limits::MAX_TICKS))]
+    pub ticks: u64,
+
+    /// Pace; 0: as fast as the window allows
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub ticks_per_second: u32,
+
+    /// Most ticks in flight at a time [default: see wallet.toml]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub max_in_flight: u32,
+
+    #[command(flatten)]
+    pub repeatable: Repeatable,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Direction {
+    Sent,
+    Received,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hubwallet payments --direction received --limit 20")]
+pub struct PaymentsArgs {
+    /// Only these
+    #[arg(long, value_name = "WHICH")]
+    pub direction: Option<Direction>,
+
+    /// Most rows shown
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Events are numbered from 1. A script remembers the last index it handled and asks from the next: none is missed, and an
+index that is no longer kept is an error, never a gap.
+
+Examples:
+  hubwallet events                          the last 20
+  hubwallet events --from 118 --follow --json")]
+pub struct EventsArgs {
+    /// The first index wanted [default: the last 20, with --follow only new ones]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub from: Option<u64>,
+
+    /// Go on with events as they happen, until Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("which").required(true),
+    after_help = "\
+Examples:
+  hubwallet close 5f0c                      the first digits suffice
+  hubwallet close --all --wait-seconds 3600"
+)]
+pub struct CloseArgs {
+    /// The channel's id, or its first digits
+    #[arg(value_name = "CHANNEL", group = "which")]
+    pub channel: Option<String>,
+
+    /// Every channel that can be closed; --json prints an array
+    #[arg(long, group = "which", conflicts_with = "request_id")]
+    pub all: bool,
+
+    /// Wait so long until the close is final on the chain
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub wait_seconds: u64,
+
+    #[command(flatten)]
+    pub repeatable: Repeatable,
+}
