@@ -16,8 +16,9 @@ use crate::config::Config;
 use crate::control::ControlMail;
 use crate::limits::STOP_TIMEOUT;
 use crate::recover::{Recovered, Shared};
+use crate::serve::spawn_shards;
 use crate::stop::{Exit, Failed};
-use crate::threads::{Ended, Who, spawn_control, spawn_shard};
+use crate::threads::{Ended, Who, spawn_control};
 
 /// Snapshots every machine and closes the journal. Nothing is sent, published or signed. Answers the rows left, which
 /// are 0 when all went well.
@@ -28,19 +29,11 @@ pub fn checkpoint(
     ends: &mut mpsc::UnboundedReceiver<Ended>,
 ) -> Result<u64, Failed> {
     let Recovered { shared, shards, control, desk, journal, to_desk: _, desk_snapshots: _ } = recovered;
-    let cannot_start = Failed::with::<std::io::Error>(Exit::CannotStart);
     snapshot_desk(config, &shared, desk)?;
     let count = shards.len();
     // Kept: a shard whose resume channel is gone would end at once.
-    let mut resumes = Vec::new();
-    for (index, (shard, outlet, mailbox)) in shards.into_iter().enumerate() {
-        let (resume, resumed) = crossbeam_channel::bounded(1);
-        resumes.push(resume);
-        let placement = shared.mailboxes.placement().clone();
-        spawn_shard(index, shard, mailbox, resumed, outlet, placement, ends_sender.clone())
-            .map_err(&cannot_start)?;
-    }
-    spawn_control(control.0, control.1, ends_sender.clone()).map_err(&cannot_start)?;
+    let _resumes = spawn_shards(shards, &shared, ends_sender)?;
+    spawn_control(control.0, control.1, ends_sender.clone()).map_err(Failed::with(Exit::CannotStart))?;
     shared.mailboxes.every_shard(|| Mail::Stop);
     wait(ends, |who| matches!(who, Who::Shard(_)), count)?;
     shared.mailboxes.control(ControlMail::Stop);

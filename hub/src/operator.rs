@@ -21,6 +21,7 @@ use proto::hub::v1::operator_server::Operator;
 use settlement::desk::service::DeskHandle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::config::Config;
@@ -39,6 +40,8 @@ pub struct OperatorHub {
     pub listen: String,
     /// Asks the main loop to stop.
     pub stop: mpsc::Sender<()>,
+    /// Cancelled once the hub stops: subscriptions end then.
+    pub stopping: CancellationToken,
 }
 
 /// The gRPC service.
@@ -104,7 +107,9 @@ impl Operator for OperatorService {
     ) -> Result<Response<Self::SubscribeEventsStream>, Status> {
         let shared = &self.0.shared;
         let from = request.into_inner().from_index;
-        subscribe_events::handle(shared.reader.clone(), shared.next_event.clone(), from).map(Response::new)
+        let (reader, next_event) = (shared.reader.clone(), shared.next_event.clone());
+        let stopping = self.0.stopping.clone();
+        subscribe_events::handle(reader, next_event, stopping, from).map(Response::new)
     }
 
     async fn stop(&self, _: Request<pb::StopRequest>) -> Result<Response<pb::StopResponse>, Status> {

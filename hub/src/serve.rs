@@ -12,8 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use channel::signer::Signer;
+use crossbeam_channel::{Receiver, Sender};
 use settlement::desk::service::DeskHandle;
+use shard::{Mail, Shard};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -22,6 +25,7 @@ use crate::control::ControlMail;
 use crate::data_dir::{DataDir, write_public};
 use crate::earnings::{Earnings, sum_fees};
 use crate::operator::{OperatorHub, OperatorService};
+use crate::outlet::HubOutlet;
 use crate::recover::{Recovered, Shared};
 use crate::stop::{Exit, Failed};
 use crate::threads::{Ended, Who, spawn_control, spawn_shard};
@@ -35,9 +39,11 @@ struct Hub {
     shared: Shared,
     desk: DeskHandle,
     ends: mpsc::UnboundedReceiver<Ended>,
-    resumes: Vec<crossbeam_channel::Sender<()>>,
+    resumes: Vec<Sender<()>>,
     listeners: Listeners,
     cancel: CancellationToken,
+    /// Ends with the journal.
+    summing: JoinHandle<()>,
 }
 
 /// Runs the hub until it is asked to stop (`Ok`), or something fails.
@@ -48,47 +54,8 @@ pub async fn serve(
     ends_sender: mpsc::UnboundedSender<Ended>,
     ends: mpsc::UnboundedReceiver<Ended>,
 ) -> Result<(), Failed> {
-    let cancel = CancellationToken::new();
-    let listeners = Listeners::bind(&config, data_dir.layout()).await?;
-    let Recovered { shared, shards, control, desk, to_desk, desk_snapshots, journal: _journal } = recovered;
-    let news = FromJournal { to_desk, desk_snapshots };
-    let chain = ChainSide::start(&config, &shared, desk, news, &ends_sender, cancel.clone())?;
-    let earnings = Arc::new(Earnings::default());
-    let remembered = control.0.registry().earned();
-    tokio::spawn(sum_fees(
-        earnings.clone(),
-        remembered,
-        shared.reader.clone(),
-        shared.next_event.clone(),
-        shared.mailboxes.clone(),
-    ));
-    let cannot_start = Failed::with::<std::io::Error>(Exit::CannotStart);
-    let mut resumes = Vec::new();
-    for (index, (shard, outlet, mailbox)) in shards.into_iter().enumerate() {
-        let (resume, resumed) = crossbeam_channel::bounded(1);
-        resumes.push(resume);
-        let placement = shared.mailboxes.placement().clone();
-        spawn_shard(index, shard, mailbox, resumed, outlet, placement, ends_sender.clone())
-            .map_err(&cannot_start)?;
-    }
-    spawn_control(control.0, control.1, ends_sender.clone()).map_err(&cannot_start)?;
-    shared.mailboxes.control(ControlMail::Started);
-
-    let (stop, mut stopped) = mpsc::channel(1);
-    let token = Token::load_or_create(&data_dir.layout().operator_token())
-        .map_err(Failed::with(Exit::CannotStart))?;
-    let operator = OperatorHub {
-        shared: shared.clone(),
-        config: config.clone(),
-        desk: chain.desk.clone(),
-        earnings,
-        listen: listeners.wallets_address().to_string(),
-        stop,
-    };
-    let mut hub = Hub { shared, desk: chain.desk.clone(), ends, resumes, listeners, cancel };
-    hub.listeners.serve_operator(OperatorService(Arc::new(operator)), token, hub.cancel.clone())?;
-    let result = hub.run(&config, chain, &mut stopped).await;
-    match result {
+    let (mut hub, chain, mut stopped) = Hub::start(&config, &data_dir, recovered, ends_sender, ends).await?;
+    match hub.run(&config, chain, &mut stopped).await {
         Ok(()) => hub.stop().await,
         Err(failed) => {
             error!(reason = %failed, "stopping at once: nothing that is not durable leaves");
@@ -99,6 +66,45 @@ pub async fn serve(
 }
 
 impl Hub {
+    /// Starts every part and serves the operator; wallets wait until the chain was followed to its tip.
+    async fn start(
+        config: &Config,
+        data_dir: &DataDir,
+        recovered: Recovered,
+        ends_sender: mpsc::UnboundedSender<Ended>,
+        ends: mpsc::UnboundedReceiver<Ended>,
+    ) -> Result<(Hub, ChainSide, mpsc::Receiver<()>), Failed> {
+        let cancel = CancellationToken::new();
+        let layout = data_dir.layout();
+        let mut listeners = Listeners::bind(config, layout).await?;
+        let token =
+            Token::load_or_create(&layout.operator_token()).map_err(Failed::with(Exit::CannotStart))?;
+        let Recovered { shared, shards, control, desk, to_desk, desk_snapshots, journal: _ } = recovered;
+        let news = FromJournal { to_desk, desk_snapshots };
+        let chain = ChainSide::start(config, &shared, desk, news, &ends_sender, cancel.clone())?;
+        let earnings = Arc::new(Earnings::default());
+        let remembered = control.0.registry().earned();
+        let (reader, next_event) = (shared.reader.clone(), shared.next_event.clone());
+        let mailboxes = shared.mailboxes.clone();
+        let summing = tokio::spawn(sum_fees(earnings.clone(), remembered, reader, next_event, mailboxes));
+        let resumes = spawn_shards(shards, &shared, &ends_sender)?;
+        spawn_control(control.0, control.1, ends_sender).map_err(Failed::with(Exit::CannotStart))?;
+        shared.mailboxes.control(ControlMail::Started);
+        let (stop, stopped) = mpsc::channel(1);
+        let operator = OperatorHub {
+            shared: shared.clone(),
+            config: config.clone(),
+            desk: chain.desk.clone(),
+            earnings,
+            listen: listeners.wallets_address().to_string(),
+            stop,
+            stopping: cancel.clone(),
+        };
+        listeners.serve_operator(OperatorService(Arc::new(operator)), token, cancel.clone())?;
+        let hub = Hub { shared, desk: chain.desk.clone(), ends, resumes, listeners, cancel, summing };
+        Ok((hub, chain, stopped))
+    }
+
     /// Until the first request to stop, or the first failure.
     async fn run(
         &mut self,
@@ -143,6 +149,23 @@ impl Hub {
         info!(%address, height, "serving wallets");
         Ok(())
     }
+}
+
+/// Starts the shards' threads. They resume forwards when the senders returned say so.
+pub(crate) fn spawn_shards(
+    shards: Vec<(Shard, HubOutlet, Receiver<Mail>)>,
+    shared: &Shared,
+    ends: &mpsc::UnboundedSender<Ended>,
+) -> Result<Vec<Sender<()>>, Failed> {
+    let mut resumes = Vec::with_capacity(shards.len());
+    for (index, (shard, outlet, mailbox)) in shards.into_iter().enumerate() {
+        let (resume, resumed) = crossbeam_channel::bounded(1);
+        resumes.push(resume);
+        let placement = shared.mailboxes.placement().clone();
+        spawn_shard(index, shard, mailbox, resumed, outlet, placement, ends.clone())
+            .map_err(Failed::with(Exit::CannotStart))?;
+    }
+    Ok(resumes)
 }
 
 /// A part that ended although nobody asked it to.
@@ -215,3 +238,6 @@ pub(crate) async fn wait_end(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use proto::error::{ErrorCode, status, status_with_advice};
 use proto::hub::v1 as pb;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::events::Event;
@@ -16,6 +17,7 @@ use super::event_out::event_out;
 pub fn handle(
     reader: Reader,
     next_event: watch::Receiver<u64>,
+    stopping: CancellationToken,
     from: u64,
 ) -> Result<ReceiverStream<Result<pb::Event, Status>>, Status> {
     let from = if from == 0 { reader.next_event() } else { from };
@@ -23,8 +25,13 @@ pub fn handle(
     let first = reader.events_from(from, EVENTS_A_READ).map_err(refused)?;
     let (sender, receiver) = mpsc::channel(EVENTS_A_READ);
     tokio::spawn(async move {
-        if let Err(status) = follow(reader, next_event, from, first, &sender).await {
-            let _ = sender.send(Err(status)).await;
+        let followed = tokio::select! {
+            followed = follow(reader, next_event, from, first, &sender) => followed,
+            () = stopping.cancelled() => Err(the_hub_stops()),
+        };
+        if let Err(status) = followed {
+            // A subscriber that does not read learns the same from the end of its connection.
+            let _ = sender.try_send(Err(status));
         }
     });
     Ok(ReceiverStream::new(receiver))
@@ -50,11 +57,15 @@ async fn follow(
         tokio::select! {
             () = sender.closed() => return Ok(()),
             came = news => if came.is_err() {
-                return Err(status(ErrorCode::Stopping, "the hub is stopping; subscribe again with the next index"));
+                return Err(the_hub_stops());
             },
         }
         events = read(&reader, index).await?;
     }
+}
+
+fn the_hub_stops() -> Status {
+    status(ErrorCode::Stopping, "the hub is stopping; subscribe again with the next index")
 }
 
 /// Reads on a thread that may block.

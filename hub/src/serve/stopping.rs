@@ -28,6 +28,7 @@ impl Hub {
         wait_end(&mut self.ends, |who| who == Who::Control, 1, STOP_TIMEOUT).await?;
         self.shared.log.close();
         let rows_left = wait_end(&mut self.ends, |who| who == Who::Journal, 1, STOP_TIMEOUT).await?;
+        let _ = self.summing.await;
         match rows_left {
             Some(0) | None => info!("stopped: the journal holds snapshots only"),
             Some(rows) => warn!(rows, "stopped: some rows are left in the journal and will be replayed"),

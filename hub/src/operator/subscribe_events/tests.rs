@@ -31,14 +31,14 @@ async fn a_subscriber_that_comes_back_misses_none_and_sees_none_twice() {
         next.send_replace(commit.events.unwrap().last + 1);
     };
     commit(0..3);
-    let mut stream = handle(journal.reader.clone(), next_event.clone(), 1).unwrap();
+    let mut stream = handle(journal.reader.clone(), next_event.clone(), CancellationToken::new(), 1).unwrap();
     let mut seen = Vec::new();
     for _ in 0..3 {
         seen.push(stream.next().await.unwrap().unwrap().index);
     }
     drop(stream);
     commit(3..5);
-    let mut stream = handle(journal.reader.clone(), next_event.clone(), 4).unwrap();
+    let mut stream = handle(journal.reader.clone(), next_event.clone(), CancellationToken::new(), 4).unwrap();
     commit(5..7);
     for _ in 0..4 {
         let event = stream.next().await.unwrap().unwrap();
@@ -47,7 +47,7 @@ async fn a_subscriber_that_comes_back_misses_none_and_sees_none_twice() {
     }
     assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7]);
     // From now on: nothing of the past.
-    let mut live = handle(journal.reader.clone(), next_event, 0).unwrap();
+    let mut live = handle(journal.reader.clone(), next_event, CancellationToken::new(), 0).unwrap();
     commit(7..8);
     assert_eq!(live.next().await.unwrap().unwrap().index, 8);
 }
@@ -62,10 +62,11 @@ async fn an_index_too_old_or_ahead_is_named_and_never_a_silent_gap() {
         journal.committer.turn().unwrap();
     }
     assert!(journal.reader.oldest_event() > 1);
-    let refused = handle(journal.reader.clone(), next_event.clone(), 1).unwrap_err();
+    let refused =
+        handle(journal.reader.clone(), next_event.clone(), CancellationToken::new(), 1).unwrap_err();
     assert_eq!(refused.code(), tonic::Code::OutOfRange);
     assert_eq!(proto::error::parse(&refused).unwrap().code(), ErrorCode::EventsTooOld);
-    let refused = handle(journal.reader.clone(), next_event, 1_000).unwrap_err();
+    let refused = handle(journal.reader.clone(), next_event, CancellationToken::new(), 1_000).unwrap_err();
     assert_eq!(proto::error::parse(&refused).unwrap().code(), ErrorCode::EventsInFuture);
 }
 
@@ -74,7 +75,7 @@ async fn a_stopping_hub_ends_the_subscription_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open(folder.path(), 1 << 20);
     let (next, next_event) = watch::channel(1);
-    let mut stream = handle(journal.reader.clone(), next_event, 1).unwrap();
+    let mut stream = handle(journal.reader.clone(), next_event, CancellationToken::new(), 1).unwrap();
     drop(next);
     let ended = stream.next().await.unwrap().unwrap_err();
     assert_eq!(proto::error::parse(&ended).unwrap().code(), ErrorCode::Stopping);
