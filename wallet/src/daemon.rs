@@ -62,6 +62,7 @@ pub async fn run(root: &Path, overrides: &[Override]) -> Result<(), DaemonError>
         network: checked.config.network.clone(),
         to_self_delay_blocks: checked.config.channels.to_self_delay_blocks.into(),
         stop: stop.clone(),
+        data_dir: layout.root().to_owned(),
     };
     let serving = tokio::spawn(service::serve(listener, service, token, stop.subscribe()));
     write_public(&layout.address(), format!("{address}\n").as_bytes())?;
@@ -136,4 +137,60 @@ fn log(filter: &str) -> Result<(), DaemonError> {
     // An error means that logging runs already.
     let _ = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).try_init();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Answers;
+    use crate::data_dir::Layout;
+    use channel::seed_signer::SeedSigner;
+    use channel::signer::Signer;
+
+    /// A data folder whose bitcoind nobody answers for.
+    fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("wallet");
+        let data = DataDir::open(&root).unwrap();
+        Seed::generate().store(data.layout()).unwrap();
+        // A port that was free a moment ago, and that nobody listens on.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let cookie = root.join("cookie");
+        std::fs::write(&cookie, "__cookie__:x").unwrap();
+        let text = config::write(&Answers {
+            listen: "127.0.0.1:0".into(),
+            hub_address: "127.0.0.1:1".into(),
+            hub_node_key: SeedSigner::new(&[1; 64]).node_id().to_string(),
+            bitcoind_url: format!("http://127.0.0.1:{port}"),
+            bitcoind_cookie: cookie.display().to_string(),
+        });
+        write_public(&data.layout().config(), text.as_bytes()).unwrap();
+        (folder, root)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_second_daemon_on_the_same_folder_is_refused_by_name() {
+        let (_folder, root) = folder();
+        let _first = DataDir::open(&root).unwrap();
+        let error = run(&root, &[]).await.unwrap_err().to_string();
+        assert!(error.contains("another process uses"), "{error}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_new_wallet_without_bitcoind_is_told_so_and_leaves_no_address() {
+        let (_folder, root) = folder();
+        let error = run(&root, &[]).await.unwrap_err();
+        assert!(
+            matches!(&error, DaemonError::Start(start) if matches!(**start, StartError::Bitcoind { .. })),
+            "{error}"
+        );
+        assert!(!Layout::new(&root).address().exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_folder_without_a_wallet_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = run(&folder.path().join("none"), &[]).await.unwrap_err().to_string();
+        assert!(error.contains("hubwallet init"), "{error}");
+    }
 }

@@ -91,3 +91,51 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    #[tokio::test]
+    async fn both_ends_have_the_same_exporter_and_another_connection_has_another() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        server.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut exporters = Vec::new();
+        for _ in 0..2 {
+            let accept = async {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let tls = acceptor.accept(tcp).await.unwrap();
+                let exported = [0; EXPORTER_BYTES];
+                tls.get_ref().1.export_keying_material(exported, EXPORTER_LABEL, None).unwrap()
+            };
+            let (there, here) = tokio::join!(accept, connect(&address));
+            assert_eq!(here.unwrap().1, there);
+            exporters.push(there);
+        }
+        assert_ne!(exporters[0], exporters[1]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_cannot_be_used_is_named() {
+        assert!(matches!(connect("nowhere").await, Err(TlsError::Address { .. })));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        assert!(matches!(connect(&address).await, Err(TlsError::Unreachable { .. })));
+    }
+}

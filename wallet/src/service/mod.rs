@@ -6,11 +6,12 @@ mod convert;
 mod events;
 mod streams;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
 use channel::keys::Point;
-use journal::Reader;
+use journal::{Headroom, Reader};
 use prost::Message;
 use proto::error::{ErrorCode, ErrorDetail, from_detail, status, status_with_advice};
 use proto::request_id::RequestId;
@@ -47,6 +48,23 @@ pub struct Service {
     pub network: String,
     pub to_self_delay_blocks: u32,
     pub stop: watch::Sender<bool>,
+    /// The file system it is on must have room for new work.
+    pub data_dir: PathBuf,
+}
+
+impl Service {
+    /// New work is refused while there is still room for what is under way.
+    fn check_room(&self) -> Result<(), Status> {
+        let headroom = Headroom { minimum: crate::limits::DISK_HEADROOM_BYTES };
+        match headroom.check(&self.data_dir) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(status_with_advice(
+                ErrorCode::DiskNearlyFull,
+                error.to_string(),
+                "free some space; what is under way goes on",
+            )),
+        }
+    }
 }
 
 /// Serves until told to stop.
@@ -134,6 +152,7 @@ impl Wallet for Service {
         &self,
         request: Request<pb::OpenChannelRequest>,
     ) -> Answer<pb::OpenChannelResponse> {
+        self.check_room()?;
         self.open(request.into_inner()).await.map(Response::new)
     }
 
@@ -141,6 +160,7 @@ impl Wallet for Service {
         &self,
         request: Request<pb::RequestInboundRequest>,
     ) -> Answer<pb::RequestInboundResponse> {
+        self.check_room()?;
         self.inbound(request.into_inner()).await.map(Response::new)
     }
 
@@ -148,6 +168,7 @@ impl Wallet for Service {
         &self,
         request: Request<pb::CreateInvoiceRequest>,
     ) -> Answer<pb::CreateInvoiceResponse> {
+        self.check_room()?;
         self.make_invoice(request.into_inner()).await.map(Response::new)
     }
 
@@ -159,10 +180,12 @@ impl Wallet for Service {
     }
 
     async fn pay(&self, request: Request<pb::PayRequest>) -> Answer<pb::PayResponse> {
+        self.check_room()?;
         self.pay_invoice(request.into_inner()).await.map(Response::new)
     }
 
     async fn send(&self, request: Request<pb::SendRequest>) -> Answer<pb::PayResponse> {
+        self.check_room()?;
         self.send_payment(request.into_inner()).await.map(Response::new)
     }
 
@@ -172,6 +195,7 @@ impl Wallet for Service {
         &self,
         request: Request<pb::StartStreamRequest>,
     ) -> Answer<Self::StartStreamStream> {
+        self.check_room()?;
         self.begin_stream(request.into_inner()).await.map(Response::new)
     }
 
