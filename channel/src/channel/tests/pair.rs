@@ -259,6 +259,8 @@ pub(super) fn audit(channel: &Channel) {
     let mut again = state.clone();
     again.reindex();
     assert_eq!(again.htlcs.index, state.htlcs.index, "the index follows from the rest");
+    let awaiting = state.counterparty.as_ref().is_some_and(|their| their.awaiting_revocation);
+    assert!(awaiting || state.updates.signed.is_empty(), "nothing signed is left over");
     for (id, htlc) in &state.htlcs.offered {
         let moves = htlc.state != crate::channel::htlc::HtlcState::Irrevocable;
         assert_eq!(moves, state.htlcs.moving_offered.contains(id));

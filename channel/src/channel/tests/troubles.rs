@@ -10,9 +10,10 @@ use crate::event::{AbortReason, ChainEvent, Command, Event, FailRequest};
 use crate::failure::FailureReason;
 use crate::forward::{ForwardKey, ForwardResult, Internal, RouteChoice};
 use crate::ids::{OwnerId, SessionId};
-use crate::limits::{CLAIM_MARGIN_BLOCKS, OUTGOING_GRACE_BLOCKS};
-use crate::message::{Message, Reestablish};
+use crate::limits::{CLAIM_MARGIN_BLOCKS, OUTGOING_GRACE_BLOCKS, SEALED_PAYLOAD_BYTES};
+use crate::message::{Message, Recipient, Reestablish};
 use crate::shachain::CommitmentSecret;
+use crate::signer::Signer;
 
 fn failed(reason: FailureReason) -> ForwardResult {
     ForwardResult::Failed { reason }
@@ -252,6 +253,35 @@ fn an_offer_that_waited_too_long_fails_instead_of_being_signed() {
     pair.run();
     assert_eq!(pair.hub.results().len(), 2);
     assert_eq!(pair.hub.channel().view().counterparty_commitment_number, before);
+}
+
+#[test]
+fn an_offer_that_was_not_signed_fails_with_the_connection_and_a_signed_one_lives_on() {
+    let mut pair = Pair::open(Who::Hub);
+    pair.offer(Who::Hub, 1, 1_000);
+    pair.hub.command(Command::SignNow).unwrap();
+    pair.offer(Who::Hub, 2, 2_000);
+    pair.disconnect();
+    assert_eq!(pair.hub.results(), [(key(2), failed(FailureReason::ChannelUnavailable))]);
+    pair.connect();
+    pair.run();
+    let arrived: Vec<_> = pair.wallet.offers().iter().map(|offer| offer.payment_hash).collect();
+    assert_eq!(arrived, [hash(1)]);
+}
+
+#[test]
+fn a_payload_is_sent_again_with_its_add_and_dropped_once_the_add_arrived_for_sure() {
+    let mut pair = Pair::open(Who::Hub);
+    let mut sealed = offer(1, 1_000);
+    sealed.recipient = Recipient::Node(pair.wallet.signer.node_id());
+    sealed.payload = vec![7; SEALED_PAYLOAD_BYTES];
+    pair.hub.command(Command::Offer(sealed.clone())).unwrap();
+    pair.hub.command(Command::SignNow).unwrap();
+    pair.disconnect();
+    pair.connect();
+    pair.run();
+    assert_eq!(pair.wallet.offers()[0].payload, sealed.payload);
+    assert_eq!(pair.hub.channel().state.htlcs.offered[&0].add.payload, []);
 }
 
 #[test]
