@@ -73,6 +73,9 @@ pub const CLIENT_CONNECT_PATIENCE_MS: u64 = 5_000;
 /// started again is there in a second or two. Also the wait for a payment.
 pub const CLIENT_RETRY_PATIENCE_MS: u64 = 60_000;
 
+/// The same for commands that change nothing, in milliseconds: people wait at the terminal, and can just ask again.
+pub const CLIENT_READ_PATIENCE_MS: u64 = 10_000;
+
 /// Pause of a client before it connects again, in milliseconds.
 pub const CLIENT_RETRY_MS: u64 = 200;
 

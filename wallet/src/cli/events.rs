@@ -68,7 +68,7 @@ pub async fn events(session: &mut Session<'_, '_>, args: &EventsArgs) -> Result<
             }
         };
         if !may_have_happened(&status) {
-            return Err(Failure::of_call(CallError::Refused(Box::new(status)), session.data_dir()));
+            return Err(Failure::of_call(CallError::Refused(Box::new(status)), session.data_dir(), None));
         }
         if let Err(error) = session.client.reconnect_until(until).await {
             let advice = format!("go on with: hubwallet events --from {} --follow", wanted.from);

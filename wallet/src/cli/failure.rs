@@ -77,13 +77,17 @@ impl Failure {
         self
     }
 
-    pub fn with_request_id(mut self, request_id: Option<RequestId>) -> Self {
-        self.request_id = request_id;
-        self
+    pub fn with_request_id(self, request_id: Option<RequestId>) -> Self {
+        Failure { request_id, ..self }
     }
 
-    /// What a call to the daemon of this data folder ended with.
-    pub fn of_call(error: CallError, data_dir: &Path) -> Self {
+    /// What a call to the daemon of this data folder ended with. Without an id the call changed nothing, so that nothing is
+    /// unknown when no answer came: the daemon is not there.
+    pub fn of_call(error: CallError, data_dir: &Path, request_id: Option<RequestId>) -> Self {
+        Failure { request_id, ..Failure::of_answer(error, data_dir, request_id.is_some()) }
+    }
+
+    fn of_answer(error: CallError, data_dir: &Path, may_have_changed: bool) -> Self {
         match error {
             CallError::Connect(error) => Failure::of_connect(error, data_dir),
             CallError::Refused(status) => match proto::error::parse(&status) {
@@ -94,22 +98,27 @@ impl Failure {
                         .advise("daemon and command line may be of different versions; restart the daemon")
                 }
             },
-            CallError::Unknown { last } => {
+            CallError::Unknown { last } if may_have_changed => {
                 Failure::new(Exit::Unknown, "UNKNOWN", format!("no answer in time: {last}"))
                     .advise("it may still happen, or have happened: repeat with the same --request-id")
+            }
+            CallError::Unknown { last } => {
+                Failure::new(Exit::NoDaemon, "NO_ANSWER", format!("the daemon gives no answer: {last}"))
+                    .advise(start_it(data_dir))
             }
         }
     }
 
     pub fn of_connect(error: ConnectError, data_dir: &Path) -> Self {
-        let start = format!("start it: hubwallet daemon --data-dir {}", shell_word(data_dir));
         match error {
             ConnectError::DataDir(error) => error.into(),
             ConnectError::NotRunning { .. } => {
-                Failure::new(Exit::NoDaemon, "DAEMON_NOT_RUNNING", error.to_string()).advise(start)
+                Failure::new(Exit::NoDaemon, "DAEMON_NOT_RUNNING", error.to_string())
+                    .advise(start_it(data_dir))
             }
             ConnectError::NoAnswer { .. } => {
-                Failure::new(Exit::NoDaemon, "DAEMON_NOT_RUNNING", error.to_string()).advise(start)
+                Failure::new(Exit::NoDaemon, "DAEMON_NOT_RUNNING", error.to_string())
+                    .advise(start_it(data_dir))
             }
         }
     }
@@ -154,6 +163,10 @@ impl Failure {
         }
         lines
     }
+}
+
+fn start_it(data_dir: &Path) -> String {
+    format!("start it: hubwallet daemon --data-dir {}", shell_word(data_dir))
 }
 
 /// How the program ends for each of the daemon's errors, and what usually helps when the daemon gave no advice.
@@ -261,7 +274,7 @@ mod tests {
         assert!(all_codes().count() > 30);
         for code in all_codes() {
             let status = proto::error::status_with_advice(code, "what was wrong", "what helps");
-            let failure = Failure::of_call(CallError::Refused(Box::new(status)), Path::new("/w"));
+            let failure = Failure::of_call(CallError::Refused(Box::new(status)), Path::new("/w"), None);
             assert_eq!(format!("ERROR_CODE_{}", failure.code), code.as_str_name());
             assert_eq!((failure.text.as_str(), failure.advice.as_str()), ("what was wrong", "what helps"));
         }
@@ -281,7 +294,7 @@ mod tests {
             (ErrorCode::StillUnderWay, 8, "--request-id"),
         ] {
             let status = proto::error::status(code, "text");
-            let failure = Failure::of_call(CallError::Refused(Box::new(status)), Path::new("/w"));
+            let failure = Failure::of_call(CallError::Refused(Box::new(status)), Path::new("/w"), None);
             assert_eq!(failure.exit.code(), exit, "{code:?}");
             assert!(failure.advice.contains(part), "{code:?}: {}", failure.advice);
         }
@@ -299,8 +312,8 @@ mod tests {
     #[test]
     fn an_unknown_outcome_names_the_id_to_repeat_under() {
         let id = crate::client::new_request_id();
-        let failure = Failure::of_call(CallError::Unknown { last: "broken".into() }, Path::new("/w"))
-            .with_request_id(Some(id));
+        let failure =
+            Failure::of_call(CallError::Unknown { last: "broken".into() }, Path::new("/w"), Some(id));
         assert!(failure.lines().contains(&format!("--request-id {id}")), "{}", failure.lines());
         assert_eq!(failure.json()["error"]["request_id"], id.to_string());
         assert_eq!(failure.json()["error"]["exit_code"], 8);

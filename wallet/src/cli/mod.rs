@@ -19,6 +19,9 @@ pub mod terminal;
 mod text;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

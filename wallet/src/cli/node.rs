@@ -86,7 +86,7 @@ pub async fn stop(session: &mut Session<'_, '_>) -> Result<(), Failure> {
         Err(status) if crate::client::may_have_happened(&status) => {}
         Err(status) => {
             let error = crate::client::CallError::Refused(Box::new(status));
-            return Err(Failure::of_call(error, session.data_dir()));
+            return Err(Failure::of_call(error, session.data_dir(), None));
         }
     }
     let mut waiting = session.terminal.waiting();

@@ -13,7 +13,7 @@ use super::args::Repeatable;
 use super::failure::Failure;
 use super::terminal::Terminal;
 use crate::client::{Api, Client, new_request_id};
-use crate::limits::CLIENT_RETRY_PATIENCE_MS;
+use crate::limits::{CLIENT_READ_PATIENCE_MS, CLIENT_RETRY_PATIENCE_MS};
 
 /// A command under way.
 pub struct Session<'a, 't> {
@@ -32,13 +32,13 @@ pub struct Under {
 impl Under {
     /// For calls that change nothing.
     pub fn nothing() -> Under {
-        Under { request_id: None, patience: Duration::from_millis(CLIENT_RETRY_PATIENCE_MS) }
+        Under { request_id: None, patience: Duration::from_millis(CLIENT_READ_PATIENCE_MS) }
     }
 
     /// For calls that change something: the id given, or a new one.
     pub fn id(repeatable: &Repeatable) -> Under {
         let request_id = repeatable.request_id.map_or_else(new_request_id, |given| given.0);
-        Under { request_id: Some(request_id), ..Under::nothing() }
+        Under { request_id: Some(request_id), patience: Duration::from_millis(CLIENT_RETRY_PATIENCE_MS) }
     }
 
     pub fn within(self, seconds: u64) -> Under {
@@ -82,7 +82,7 @@ impl<'a, 't> Session<'a, 't> {
     {
         let mut waiting = self.terminal.waiting();
         let answer = waiting.until(what, self.client.call_within(under.patience, request, call)).await;
-        answer.map_err(|error| Failure::of_call(error, &self.data_dir).with_request_id(under.request_id))
+        answer.map_err(|error| Failure::of_call(error, &self.data_dir, under.request_id))
     }
 
     /// Everything about this wallet and its hub.

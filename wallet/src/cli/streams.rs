@@ -65,9 +65,8 @@ async fn watch(
                 }
             }
         };
-        let failed = |error, session: &Session<'_, '_>| {
-            Failure::of_call(error, session.data_dir()).with_request_id(under.request_id)
-        };
+        let failed =
+            |error, session: &Session<'_, '_>| Failure::of_call(error, session.data_dir(), under.request_id);
         if !may_have_happened(&status) {
             return Err(failed(CallError::Refused(Box::new(status)), session));
         }
