@@ -14,5 +14,5 @@ mod registry;
 pub use connection::{Serving, now_ms, serve};
 pub use handshake::{HandshakeSetup, shake};
 pub use inbox::InboxSetup;
-pub use outgoing::{Ending, Outgoing, ToWallet, channel};
+pub use outgoing::{Ending, Outgoing, ToWallet, Writer, channel};
 pub use registry::{BeginError, Connected, Session, Sessions};

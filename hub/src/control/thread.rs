@@ -323,3 +323,6 @@ fn recover_registry(recovery: &Recovery) -> Result<(Registry, MachineLog), Fault
     }
     Ok((registry, machine))
 }
+
+#[cfg(test)]
+mod tests;

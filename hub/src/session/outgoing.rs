@@ -119,6 +119,14 @@ pub fn channel() -> (Outgoing, Writer) {
     (Outgoing { queue: sender, shared: shared.clone() }, Writer { queue: receiver, shared })
 }
 
+#[cfg(test)]
+impl Writer {
+    /// Takes everything queued now.
+    pub fn queued(&mut self) -> Vec<ToWallet> {
+        std::iter::from_fn(|| self.queue.try_recv().ok()).collect()
+    }
+}
+
 impl Writer {
     /// Writes frames until the session is ended or the wallet is gone, then says goodbye.
     pub async fn run(mut self, frames: mpsc::Sender<Result<Frame, Status>>) {

@@ -1,0 +1,311 @@
+//! The control thread by turns, over a journal on disk whose commits the test makes.
+
+use std::path::Path;
+
+use channel::amount::Msat;
+use channel::ids::{ChannelId, SessionId};
+use channel::keys::Point;
+use journal::{Committer, Header, Headroom, Journal, Opened, Options};
+use proto::error::ErrorCode;
+use proto::frame::InboundRequest;
+use proto::hub::v1::StreamRefusal;
+use proto::relay::{Relay, RelayKind, StreamTerms};
+use proto::request_id::RequestId;
+use shard::Refused;
+
+use super::*;
+use crate::directory::Place;
+use crate::placement::Placement;
+use crate::session::{Writer, channel as outgoing_queue};
+
+const NOW: u64 = 1_700_000_000_000;
+const PAYER: Point = Point::from_bytes([2; 33]);
+const PAYEE: Point = Point::from_bytes([3; 33]);
+const STREAM: StreamId = StreamId([9; 16]);
+
+struct Fixture {
+    control: Control,
+    committer: Committer,
+    shard: Receiver<Mail>,
+    sessions: Arc<Sessions>,
+    directory: Arc<Directory>,
+    gate: Arc<Gate>,
+}
+
+/// A control thread over the journal in the folder, with what an earlier run left there.
+fn fixture(folder: &Path) -> Fixture {
+    let header = Header { logic_version: 1, network: "regtest".into(), owner: b"test".to_vec() };
+    let Opened { log, committer, recovery, .. } =
+        Journal::open(&folder.join("journal.redb"), &header, Options::small()).unwrap();
+    let (shard_sender, shard) = crossbeam_channel::unbounded();
+    let (control_sender, _) = crossbeam_channel::unbounded();
+    let mailboxes = Mailboxes::new(vec![shard_sender], control_sender, Arc::new(Placement::new(1, 1)));
+    let sessions = Arc::new(Sessions::new(mailboxes.clone(), 9, 99));
+    let (directory, gate) = (Arc::<Directory>::default(), Arc::<Gate>::default());
+    let config = crate::config::load(&crate::config::Layers::default()).unwrap();
+    let setup = ControlSetup {
+        log,
+        mailboxes,
+        sessions: sessions.clone(),
+        directory: directory.clone(),
+        gate: gate.clone(),
+        inbound: config::Inbound {
+            max_channel_sat: 1_000_000,
+            max_sat_per_wallet: 1_500_000,
+            max_channels_per_wallet: 2,
+        },
+        streams: config::Streams { max_per_wallet: 1, idle_seconds: 100 },
+        max_channels_per_wallet: 9,
+        min_capacity_sat: config.policy.min_capacity_sat,
+        headroom: (folder.to_owned(), Headroom { minimum: 1 }),
+    };
+    let control = Control::recover(setup, &recovery).unwrap();
+    Fixture { control, committer, shard, sessions, directory, gate }
+}
+
+impl Fixture {
+    fn turn(&mut self, mails: impl IntoIterator<Item = ControlMail>) {
+        self.control.turn(NOW, Instant::now(), mails.into_iter()).unwrap();
+    }
+
+    /// The disk catches up.
+    fn commit(&mut self) {
+        if let Some(commit) = self.committer.turn().unwrap() {
+            self.turn([ControlMail::Durable(commit.durable)]);
+        }
+    }
+
+    /// Connects a node; what it is told comes out of the writer.
+    fn connect(&self, node: Point) -> (SessionId, Writer) {
+        let (outgoing, writer) = outgoing_queue();
+        // Connected to the end of the test.
+        let sessions: &'static Sessions = Box::leak(Box::new(self.sessions.clone()));
+        let session = Box::leak(Box::new(sessions.begin(node, outgoing, None, NOW).unwrap()));
+        (session.id, writer)
+    }
+
+    fn relay(&mut self, (session, node): (SessionId, Point), kind: RelayKind) {
+        let relay = Relay { stream: STREAM, kind };
+        self.turn([ControlMail::Relay { session, node, relay }]);
+    }
+
+    fn inbound(&mut self, session: SessionId, request_id: [u8; 16], amount_sat: u64) {
+        let request = InboundRequest { request_id, amount_sat };
+        self.turn([ControlMail::Inbound { session, node: PAYER, request }]);
+    }
+
+    /// The opening that the shard is asked for.
+    fn opening(&self) -> Option<ChannelId> {
+        self.shard.try_iter().find_map(|mail| match mail {
+            Mail::Open { request, .. } => Some(request.channel_id),
+            _ => None,
+        })
+    }
+}
+
+/// The relays a wallet was told.
+fn relays(writer: &mut Writer) -> Vec<RelayKind> {
+    let relay = |what| match what {
+        ToWallet::Relay(relay) => Some(relay.kind),
+        _ => None,
+    };
+    writer.queued().into_iter().filter_map(relay).collect()
+}
+
+/// The answers to requests for channels a wallet was told: the channel, or why not.
+fn answers(writer: &mut Writer) -> Vec<Result<ChannelId, ErrorCode>> {
+    let answer = |what| match what {
+        ToWallet::InboundReply(reply) => Some(reply.result.map_err(|detail| detail.code())),
+        _ => None,
+    };
+    writer.queued().into_iter().filter_map(answer).collect()
+}
+
+fn id(number: u8) -> [u8; 16] {
+    RequestId::new(NOW, [number; 10]).0
+}
+
+fn terms() -> StreamTerms {
+    StreamTerms {
+        payee: PAYEE,
+        payer: PAYER,
+        fresh_key: PAYER,
+        amount_msat: Msat::from_u32(1),
+        ticks: 10,
+        ticks_per_second: 0,
+        max_in_flight: 1,
+        authenticator: [0; 32],
+    }
+}
+
+#[test]
+fn a_stream_is_proposed_to_the_payee_only_once_it_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (payer, mut to_payer) = hub.connect(PAYER);
+    let (payee, mut to_payee) = hub.connect(PAYEE);
+    hub.relay((payer, PAYER), RelayKind::Open(terms()));
+    assert!(relays(&mut to_payee).is_empty());
+    hub.commit();
+    assert_eq!(relays(&mut to_payee), [RelayKind::Open(terms())]);
+    assert_eq!(hub.directory.payee(&STREAM), Some(PAYEE));
+
+    // Only the payee accepts.
+    hub.relay((payer, PAYER), RelayKind::Accept);
+    hub.commit();
+    assert!(relays(&mut to_payer).is_empty());
+    hub.relay((payee, PAYEE), RelayKind::Accept);
+    hub.commit();
+    assert_eq!(relays(&mut to_payer), [RelayKind::Accept]);
+
+    let end = RelayKind::End { text: "done".into() };
+    hub.relay((payer, PAYER), end.clone());
+    hub.commit();
+    assert_eq!(relays(&mut to_payee), [end]);
+    assert_eq!(hub.directory.payee(&STREAM), None);
+}
+
+#[test]
+fn each_rule_of_proposing_a_stream_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (payer, mut to_payer) = hub.connect(PAYER);
+    let mut refused = |hub: &mut Fixture, terms: StreamTerms| {
+        hub.relay((payer, PAYER), RelayKind::Open(terms));
+        hub.commit();
+        match relays(&mut to_payer).pop() {
+            Some(RelayKind::Refuse { reason, .. }) => Some(reason),
+            _ => None,
+        }
+    };
+    let foreign = StreamTerms { payer: PAYEE, ..terms() };
+    assert_eq!(refused(&mut hub, foreign), Some(StreamRefusal::BadTerms));
+    let own = StreamTerms { payee: PAYER, ..terms() };
+    assert_eq!(refused(&mut hub, own), Some(StreamRefusal::BadTerms));
+    assert_eq!(refused(&mut hub, terms()), Some(StreamRefusal::UnknownRecipient));
+    let place = Place { owner: OwnerId(5000), node: PAYEE, hosted: true };
+    hub.directory.reserve(ChannelId([1; 32]), place, 9).unwrap();
+    assert_eq!(refused(&mut hub, terms()), Some(StreamRefusal::RecipientOffline));
+    let (_, _to_payee) = hub.connect(PAYEE);
+    assert_eq!(refused(&mut hub, terms()), None);
+    assert_eq!(refused(&mut hub, terms()), Some(StreamRefusal::Duplicate));
+    hub.gate.set_shut(true);
+    assert_eq!(refused(&mut hub, terms()), Some(StreamRefusal::TooMany));
+}
+
+#[test]
+fn a_stream_survives_a_restart_and_ends_when_nobody_speaks_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let mut hub = fixture(folder.path());
+        let (payer, _to_payer) = hub.connect(PAYER);
+        let (_, _to_payee) = hub.connect(PAYEE);
+        hub.relay((payer, PAYER), RelayKind::Open(terms()));
+        hub.commit();
+    }
+    let mut hub = fixture(folder.path());
+    assert_eq!(hub.directory.payee(&STREAM), Some(PAYEE));
+    let (_, mut to_payer) = hub.connect(PAYER);
+    let later = Instant::now() + 2 * SWEEP_INTERVAL;
+    hub.control.turn(NOW + 100_000, later, std::iter::empty()).unwrap();
+    assert_eq!(hub.directory.payee(&STREAM), Some(PAYEE));
+    hub.control.turn(NOW + 100_001, later + 2 * SWEEP_INTERVAL, std::iter::empty()).unwrap();
+    assert_eq!(hub.directory.payee(&STREAM), None);
+    hub.commit();
+    assert!(matches!(relays(&mut to_payer)[..], [RelayKind::End { .. }]));
+}
+
+#[test]
+fn a_request_for_a_channel_opens_one_and_a_repeat_gets_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (session, mut to_wallet) = hub.connect(PAYER);
+    hub.inbound(session, id(1), 1_000_000);
+    let channel = hub.opening().expect("the shard is asked");
+    hub.commit();
+    // The shard's answer is still to come: neither request is answered, and nothing opens twice.
+    hub.inbound(session, id(1), 1_000_000);
+    hub.commit();
+    assert_eq!(hub.opening(), None);
+    assert!(answers(&mut to_wallet).is_empty());
+    let request = RequestId(id(1));
+    hub.turn([ControlMail::Opened { node: PAYER, request, result: Ok(()) }]);
+    assert!(answers(&mut to_wallet).is_empty());
+    hub.commit();
+    assert_eq!(answers(&mut to_wallet), [Ok(channel)]);
+    hub.inbound(session, id(1), 1_000_000);
+    hub.inbound(session, id(1), 999_999);
+    hub.commit();
+    assert_eq!(answers(&mut to_wallet), [Ok(channel), Err(ErrorCode::RequestIdReused)]);
+}
+
+#[test]
+fn each_rule_of_the_hubs_own_openings_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (session, mut to_wallet) = hub.connect(PAYER);
+    let old = RequestId::new(NOW - proto::limits::REQUEST_ID_MEMORY_MS - 1, [1; 10]).0;
+    let rows = [
+        (id(1), 1_000_001, ErrorCode::AgainstPolicy),
+        (id(1), 1, ErrorCode::AgainstPolicy),
+        ([1; 16], 1_000_000, ErrorCode::RequestIdMalformed),
+        (old, 1_000_000, ErrorCode::RequestIdTooOld),
+    ];
+    for (request, amount, expected) in rows {
+        hub.inbound(session, request, amount);
+        hub.commit();
+        assert_eq!(answers(&mut to_wallet), [Err(expected)]);
+        assert_eq!(hub.opening(), None);
+    }
+    hub.inbound(session, id(2), 1_000_000);
+    hub.inbound(session, id(3), 500_001);
+    hub.commit();
+    assert_eq!(answers(&mut to_wallet), [Err(ErrorCode::AgainstPolicy)]);
+    hub.gate.set_shut(true);
+    hub.inbound(session, id(4), 100_000);
+    hub.commit();
+    assert_eq!(answers(&mut to_wallet), [Err(ErrorCode::DiskNearlyFull)]);
+}
+
+#[test]
+fn a_refused_opening_is_not_remembered_and_one_lost_in_a_crash_may_be_asked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let mut hub = fixture(folder.path());
+        let (session, mut to_wallet) = hub.connect(PAYER);
+        hub.inbound(session, id(1), 1_000_000);
+        assert!(hub.opening().is_some());
+        let result = Err(Refused::NotConnected(session));
+        hub.turn([ControlMail::Opened { node: PAYER, request: RequestId(id(1)), result }]);
+        hub.commit();
+        assert_eq!(answers(&mut to_wallet), [Err(ErrorCode::ChannelRefused)]);
+        hub.inbound(session, id(1), 1_000_000);
+        assert!(hub.opening().is_some());
+        hub.commit();
+    }
+    // The process died before the shard took it: no channel of that name was published.
+    let mut hub = fixture(folder.path());
+    hub.turn([ControlMail::Started]);
+    hub.commit();
+    let (session, _to_wallet) = hub.connect(PAYER);
+    hub.inbound(session, id(1), 1_000_000);
+    assert!(hub.opening().is_some());
+}
+
+#[test]
+fn a_clean_stop_leaves_a_snapshot_that_the_next_start_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let mut hub = fixture(folder.path());
+        let (payer, _to_payer) = hub.connect(PAYER);
+        let (_, _to_payee) = hub.connect(PAYEE);
+        hub.relay((payer, PAYER), RelayKind::Open(terms()));
+        hub.turn([ControlMail::Stop]);
+        assert!(!hub.control.stopped());
+        hub.commit();
+        assert!(hub.control.stopped());
+        assert_eq!(hub.committer.finish().unwrap().log_rows, 0);
+    }
+    let hub = fixture(folder.path());
+    assert_eq!(hub.directory.payee(&STREAM), Some(PAYEE));
+}
