@@ -1,5 +1,6 @@
 //! `daemon`: the configuration that file, variables and flags make together, the log, and the runtime.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
@@ -52,6 +53,7 @@ fn start_log(filter: &str, json: bool) -> Result<(), Failure> {
         Failure::usage(format!("log.filter is {filter:?}, expected {expected}: {error}"))
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     // An error means that logging runs already.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
     Ok(())

@@ -39,6 +39,9 @@ impl Exit {
     }
 }
 
+/// The code when whoever read standard output has seen enough (`hubwallet events | head`): nothing to complain about.
+pub const READER_GONE: &str = "READER_GONE";
+
 /// A failure, for people and for scripts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
@@ -246,6 +249,9 @@ impl From<ConfigError> for Failure {
 /// Standard output or input failed.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Failure::new(Exit::Fault, READER_GONE, "nobody reads standard output any more");
+        }
         Failure::new(Exit::Fault, "TERMINAL", format!("standard input or output: {error}"))
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::failure::Failure;
+use super::failure::{Failure, READER_GONE};
 
 /// What takes less is not worth a line that moves.
 const QUIET_FOR: Duration = Duration::from_secs(2);
@@ -44,6 +44,9 @@ impl Terminal<'_> {
 
     /// The last words.
     pub fn fail(&mut self, failure: &Failure) {
+        if failure.code == READER_GONE {
+            return;
+        }
         let text = if self.json { format!("{}\n", failure.json()) } else { failure.lines() };
         // Nobody is left to tell when standard error is closed too.
         let _ = self.err.write_all(text.as_bytes());
