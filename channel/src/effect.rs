@@ -1,5 +1,5 @@
-//! What a channel asks its host to do. Data only: the host performs effects after the journal row that caused them is
-//! durable, except `Internal`, which may go at once inside one process with one ordered log.
+//! What a channel asks its host to do. Data only: the host performs effects after the journal row that caused
+//! them is durable, except `Internal`, which may go at once inside one process with one ordered log.
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
@@ -16,13 +16,13 @@ use crate::message::{ClosingTerms, Message, PaymentHash, Preimage};
 /// One thing to do. Effects of one channel are performed in the order in which `apply` gave them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Send to the counterparty over the session that was current when the effect was made; dropped if that session
-    /// is gone at release.
+    /// Send to the counterparty over the session that was current when the effect was made; dropped if that
+    /// session is gone at release.
     Send(ToSend),
     /// Deliver to another owner of this process.
     Internal { to: OwnerId, message: Internal },
-    /// Keep for the penalty: the HTLC outputs of the counterparty's commitment `number`, just revoked (directions as the
-    /// counterparty, that commitment's broadcaster, sees them). Never empty.
+    /// Keep for the penalty: the HTLC outputs of the counterparty's commitment `number`, just revoked
+    /// (directions as the counterparty, that commitment's broadcaster, sees them). Never empty.
     LogRevoked { number: u64, htlcs: Vec<HtlcSpec> },
     /// The opener must build the funding transaction with an output of this script and amount, and answer with
     /// `Command::FundingBuilt` or `Command::AbortOpening`.
@@ -32,8 +32,8 @@ pub enum Effect {
     WatchFunding { outpoint: OutPoint, script: ScriptBuf, amount: Amount, minimum_depth: u32 },
     /// Broadcast the funding transaction; both commitments 0 are signed.
     BroadcastFunding { transaction: Transaction },
-    /// The opening ended before the release of anything: unlock the coins of this funding transaction (none if none
-    /// was built yet).
+    /// The opening ended before the release of anything: unlock the coins of this funding transaction (none
+    /// if none was built yet).
     ReleaseCoins { transaction: Option<Transaction> },
     /// Hub: this channel is frozen and its ticket verified; merge `Channel::ticket` into a batch.
     TicketReady,
@@ -48,8 +48,8 @@ pub enum Effect {
     Finished,
 }
 
-/// A message to the counterparty; those with signatures or secrets name what to sign, and the host signs at release by
-/// `Channel::message`. Each names all that may have changed by then.
+/// A message to the counterparty; those with signatures or secrets name what to sign, and the host signs at
+/// release by `Channel::message`. Each names all that may have changed by then.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToSend {
     /// Nothing secret in it.
@@ -70,7 +70,8 @@ pub enum ToSend {
         id: u64,
         reason: FailureReason,
     },
-    /// Sign the counterparty's commitment with this number, whose specification the state holds until its revocation.
+    /// Sign the counterparty's commitment with this number, whose specification the state holds until its
+    /// revocation.
     CommitmentSigned {
         number: u64,
     },
@@ -106,8 +107,8 @@ pub enum Report {
     /// Both sides may use the channel.
     Ready,
     Reestablished,
-    /// The counterparty lost data: it knows less than it once did. The session stays without updates; it may ask us to give
-    /// the channel up (`ChannelError`), and then our latest commitment pays it.
+    /// The counterparty lost data: it knows less than it once did. The session stays without updates; it may
+    /// ask us to give the channel up (`ChannelError`), and then our latest commitment pays it.
     CounterpartyBehind,
     /// An incoming HTLC is irrevocable; `HtlcReceived` is the first of its life, `Forward*` the last.
     HtlcReceived {
@@ -116,8 +117,8 @@ pub enum Report {
         amount_msat: Msat,
         stream: Option<StreamId>,
     },
-    /// An incoming HTLC was fulfilled and its removal is irrevocable. `fee_msat` is what this side kept: the difference to
-    /// what it paid on; zero at the last hop. `to` is the owner that gave the preimage.
+    /// An incoming HTLC was fulfilled and its removal is irrevocable. `fee_msat` is what this side kept: the
+    /// difference to what it paid on; zero at the last hop. `to` is the owner that gave the preimage.
     ForwardSettled {
         key: ForwardKey,
         to: OwnerId,

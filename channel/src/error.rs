@@ -14,8 +14,8 @@ pub use crate::violation::{FailureCause, Violation};
 /// Why an event was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// Asked for something not allowed: answer, change nothing. Where the event was a peer's message, the host sends the
-    /// text as a warning and closes the session; the channel is untouched.
+    /// Asked for something not allowed: answer, change nothing. Where the event was a peer's message, the
+    /// host sends the text as a warning and closes the session; the channel is untouched.
     #[error(transparent)]
     Refusal(#[from] Refusal),
     /// The counterparty broke the protocol: journal `Channel::violated`, the channel fails on the chain.
@@ -23,7 +23,8 @@ pub enum Rejection {
     Violation(#[from] Violation),
 }
 
-/// A rule of ours or a limit that the caller can respect next time. One variant a rule; says what was wrong and expected.
+/// A rule of ours or a limit that the caller can respect next time. One variant a rule; says what was wrong
+/// and expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     // --- Opening -----------------------------------------------------------------------------------------------
@@ -191,8 +192,8 @@ impl Refusal {
     }
 }
 
-/// A parameter of an opening that cannot be agreed to (BOLT 2, "The `open_channel` Message"). In `open_channel` a refusal,
-/// in `accept_channel` a violation: the opener had said what it wants.
+/// A parameter of an opening that cannot be agreed to (BOLT 2, "The `open_channel` Message"). In
+/// `open_channel` a refusal, in `accept_channel` a violation: the opener had said what it wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ParameterFlaw {
     #[error("the commitment format {name:?} is not supported")]

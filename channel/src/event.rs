@@ -1,4 +1,5 @@
-//! What comes into a channel: peer messages and the host's commands. `Channel::check` turns one into an `Input`.
+//! What comes into a channel: peer messages and the host's commands. `Channel::check` turns one into an
+//! `Input`.
 
 use bitcoin::{ScriptBuf, Transaction, Txid};
 
@@ -53,7 +54,8 @@ pub struct AcceptRequest {
 /// A command of the host. None of them comes from the counterparty.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// The peer is connected: start the reestablish. A session that is still open ends first, by `Disconnected`.
+    /// The peer is connected: start the reestablish. A session that is still open ends first, by
+    /// `Disconnected`.
     Connected {
         session: SessionId,
     },
@@ -64,12 +66,13 @@ pub enum Command {
         transaction: Transaction,
         output_index: u32,
     },
-    /// The opener's on-chain wallet could not build it, or the opening took too long before anything was signed.
+    /// The opener's on-chain wallet could not build it, or the opening took too long before anything was
+    /// signed.
     AbortOpening {
         why: AbortReason,
     },
-    /// Cover all pending updates with the next commitment, if a round may start (natural batching: the host gives this
-    /// once a turn where `Channel::wants_to_sign`).
+    /// Cover all pending updates with the next commitment, if a round may start (natural batching: the host
+    /// gives this once a turn where `Channel::wants_to_sign`).
     SignNow,
     /// Step 1 of a forward, from another owner.
     Offer(Offer),
@@ -93,8 +96,8 @@ pub enum Command {
     Fail {
         reason: FailRequest,
     },
-    /// Hub: the batch that closes this channel is built; hand it to the wallet. Given again whenever the wallet returns
-    /// (`Report::Reestablished`) until the close is in the chain.
+    /// Hub: the batch that closes this channel is built; hand it to the wallet. Given again whenever the
+    /// wallet returns (`Report::Reestablished`) until the close is in the chain.
     ClosingPublished {
         transaction: Transaction,
     },
@@ -114,16 +117,17 @@ pub enum AbortReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum FailRequest {
     Operator,
-    /// The host found the peer out of its mind beyond this channel's rules (or it sent `ChannelError` for a channel that
-    /// this session does not know).
+    /// The host found the peer out of its mind beyond this channel's rules (or it sent `ChannelError` for a
+    /// channel that this session does not know).
     Counterparty,
 }
 
-/// What the chain did to this channel's outputs. Heights are absolute; a reorganisation is told by the `*Undone` events.
+/// What the chain did to this channel's outputs. Heights are absolute; a reorganisation is told by the
+/// `*Undone` events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainEvent {
-    /// The funding transaction is in a block; the host passes the very output the chain holds at the outpoint (none if
-    /// the transaction has no such output).
+    /// The funding transaction is in a block; the host passes the very output the chain holds at the outpoint
+    /// (none if the transaction has no such output).
     FundingConfirmed { height: u32, block_index: u32, output: Option<bitcoin::TxOut> },
     /// The block with the funding transaction was disconnected.
     FundingUndone,
@@ -137,7 +141,8 @@ pub enum ChainEvent {
     SpendUndone { txid: Txid },
     /// The spend is buried to the final depth.
     SpendFinal { height: u32, txid: Txid },
-    /// `Channel::next_deadline` is reached: an HTLC's expiry plus grace, the last height to claim one, the last to sign an
-    /// offer that still waits, or (wallet) the height by which the agreed close had to be in the chain.
+    /// `Channel::next_deadline` is reached: an HTLC's expiry plus grace (one without output is then given up,
+    /// one with an output closes the channel), the last height to claim one, the last to sign an offer that
+    /// still waits, or (wallet) the height by which the agreed close had to be in the chain.
     Deadline { height: u32 },
 }

@@ -1,8 +1,9 @@
 //! The four steps of a forward between two owners inside one process (DESIGN section 7).
 //!
-//! The incoming owner A (a channel with an irrevocable incoming HTLC, or a wallet's ledger with a payment to make)
-//! sends an [`Offer`]; the outgoing owner B (a channel, or a wallet's ledger that may know the invoice) answers with
-//! exactly one durable [`ForwardResult`] a key, kept until A acknowledges it. Every message is safe to repeat.
+//! The incoming owner A (a channel with an irrevocable incoming HTLC, or a wallet's ledger with a payment to
+//! make) sends an [`Offer`]; the outgoing owner B (a channel, or a wallet's ledger that may know the invoice)
+//! answers with exactly one durable [`ForwardResult`] a key, kept until A acknowledges it. Every message is
+//! safe to repeat.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,8 @@ pub struct Offer {
     pub payment_hash: PaymentHash,
     pub cltv_expiry: u32,
     pub recipient: Recipient,
-    /// What B should ask *its* peer to pass on: set when a wallet pays through the hub, absent on the hub's last hop.
+    /// What B should ask *its* peer to pass on: set when a wallet pays through the hub, absent on the hub's
+    /// last hop.
     pub forward: Option<crate::message::ForwardInstruction>,
     pub payload: Vec<u8>,
     /// The latest height at which B may sign the add; later it becomes a durable failure.
@@ -59,7 +61,8 @@ pub enum Internal {
     },
 }
 
-/// A's choice for an HTLC that became irrevocable, or for its next attempt. Journaled with the input that makes it.
+/// A's choice for an HTLC that became irrevocable, or for its next attempt. Journaled with the input that
+/// makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RouteChoice {
     /// Offer it to this owner. `sign_by_height` goes into the offer.

@@ -1,6 +1,7 @@
 //! The messages two peers exchange about one channel (BOLT 2, with the differences DESIGN section 6 names).
 //!
-//! These are plain values: every byte in them is the counterparty's claim until `Channel::check` has accepted it.
+//! These are plain values: every byte in them is the counterparty's claim until `Channel::check` has accepted
+//! it.
 
 use bitcoin::{OutPoint, ScriptBuf};
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,8 @@ pub enum Message {
     Shutdown(Shutdown),
     ClosingTerms(ClosingTerms),
     ClosingTicket(Ticket),
-    /// The hub hands over the finished batch transaction (consensus encoding), so that the wallet can publish it too.
+    /// The hub hands over the finished batch transaction (consensus encoding), so that the wallet can publish
+    /// it too.
     ClosingTransaction {
         transaction: Vec<u8>,
     },
@@ -133,8 +135,8 @@ pub struct UpdateAddHtlc {
     pub cltv_expiry: u32,
     pub recipient: Recipient,
     pub forward: Option<ForwardInstruction>,
-    /// Sealed for the recipient node: exactly [`SEALED_PAYLOAD_BYTES`](crate::limits::SEALED_PAYLOAD_BYTES); empty for
-    /// a stream, whose ticks need no secret of the payer.
+    /// Sealed for the recipient node: exactly [`SEALED_PAYLOAD_BYTES`](crate::limits::SEALED_PAYLOAD_BYTES);
+    /// empty for a stream, whose ticks need no secret of the payer.
     pub payload: Vec<u8>,
 }
 
@@ -178,7 +180,8 @@ pub struct Essentials {
     pub capacity_sat: u64,
     pub format: String,
     pub receiver_is_opener: bool,
-    /// The sender's public keys and limits, so that the receiver finds the funding script and the sender's outputs.
+    /// The sender's public keys and limits, so that the receiver finds the funding script and the sender's
+    /// outputs.
     pub sender: SideParameters,
     /// The receiver's own, as it told them at opening.
     pub receiver: SideParameters,
@@ -188,7 +191,8 @@ pub struct Essentials {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shutdown {
-    /// Where the sender wants to be paid. Standard segwit scripts only. The hub's may be empty: its share goes to the batch's own output.
+    /// Where the sender wants to be paid. Standard segwit scripts only. The hub's may be empty: its share
+    /// goes to the batch's own output.
     pub script: ScriptBuf,
 }
 

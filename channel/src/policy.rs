@@ -1,5 +1,5 @@
-//! The limits and prices `check` applies, and the arithmetic of forwarding. Configured by the host; changes take effect
-//! with the next event.
+//! The limits and prices `check` applies, and the arithmetic of forwarding. Configured by the host; changes
+//! take effect with the next event.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,10 +7,12 @@ use crate::amount::Msat;
 use crate::failure::FailureReason;
 use crate::message::{ForwardInstruction, UpdateAddHtlc};
 
-/// Policy of this side for its channels. Values of a channel's opening are frozen into it; the rest is read at each check.
+/// Policy of this side for its channels. Values of a channel's opening are frozen into it; the rest is read
+/// at each check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// Forwarding fee: `fee_base_msat + amount * fee_ppm / 1_000_000`, rounded down (BOLT 7). Zero at the wallet.
+    /// Forwarding fee: `fee_base_msat + amount * fee_ppm / 1_000_000`, rounded down (BOLT 7). Zero at the
+    /// wallet.
     pub fee_base_msat: u64,
     pub fee_ppm: u32,
     /// Least difference between an incoming and its outgoing expiry, in blocks (BOLT 2 `cltv_expiry_delta`).
@@ -51,8 +53,8 @@ impl Policy {
         Msat::new(u64::try_from(fee).ok()?)
     }
 
-    /// Whether an incoming HTLC pays for what it asks to pass on, and leaves time enough: BOLT 7's `htlc` fee rule and
-    /// BOLT 2's `cltv_expiry_delta`, at this height.
+    /// Whether an incoming HTLC pays for what it asks to pass on, and leaves time enough: BOLT 7's `htlc` fee
+    /// rule and BOLT 2's `cltv_expiry_delta`, at this height.
     pub fn check_forward(
         &self,
         incoming: &UpdateAddHtlc,

@@ -1,9 +1,11 @@
-//! What crosses the hub unread: payloads sealed for a payment's recipient, and a side's essentials sealed for itself.
+//! What crosses the hub unread: payloads sealed for a payment's recipient, and a side's essentials sealed for
+//! itself.
 //!
-//! - A **payload** is sealed with a fresh key of the payer and the recipient's node key, and bound to the HTLC it rides on:
-//!   moved to another hash, amount or expiry it does not open.
-//! - A **blob of essentials** is sealed with a key of the seed alone, kept by the counterparty, and given back at each
-//!   connection: with it a wallet that lost all but its seed finds its channel's keys (DESIGN section 5, "Data loss").
+//! - A **payload** is sealed with a fresh key of the payer and the recipient's node key, and bound to the
+//!   HTLC it rides on: moved to another hash, amount or expiry it does not open.
+//! - A **blob of essentials** is sealed with a key of the seed alone, kept by the counterparty, and given
+//!   back at each connection: with it a wallet that lost all but its seed finds its channel's keys (DESIGN
+//!   section 5, "Data loss").
 
 use bitcoin::OutPoint;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
@@ -37,7 +39,8 @@ pub struct PaymentPayload {
 /// The proof that the payer may pay, or what lets the recipient take an unasked payment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PayloadContent {
-    /// The `payment_secret` of the recipient's invoice (BOLT 11): who probes the hub's channels does not know it.
+    /// The `payment_secret` of the recipient's invoice (BOLT 11): who probes the hub's channels does not know
+    /// it.
     InvoiceSecret([u8; 32]),
     /// A payment without an invoice carries the preimage of its hash.
     Spontaneous(PaymentPreimage),
@@ -159,8 +162,8 @@ pub struct SealedEssentials {
     pub commitment_number: u64,
 }
 
-/// Seals our essentials for ourselves. The same essentials give the same bytes: the nonce follows from the content, so that none ever
-/// serves two contents.
+/// Seals our essentials for ourselves. The same essentials give the same bytes: the nonce follows from the
+/// content, so that none ever serves two contents.
 pub fn seal_essentials(signer: &dyn Signer, essentials: &SealedEssentials) -> Vec<u8> {
     let key = signer.derive_secret(ESSENTIALS_TAG, &[]);
     let content = postcard::to_stdvec(essentials).expect("plain data can always be written");

@@ -1,7 +1,8 @@
 //! Micropayment streams: one key agreement, then hashes alone (DESIGN section 6).
 //!
-//! Tick *i* is locked by `SHA256(HMAC(stream key, i))`. The payer and the payee compute both, the hub neither. Who opens a
-//! tick must have made its index durable first; that an index is used once is for the wallet's ledger.
+//! Tick *i* is locked by `SHA256(HMAC(stream key, i))`. The payer and the payee compute both, the hub
+//! neither. Who opens a tick must have made its index durable first; that an index is used once is for the
+//! wallet's ledger.
 
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use secp256k1::SecretKey;

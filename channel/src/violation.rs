@@ -133,7 +133,8 @@ pub enum FailureCause {
 }
 
 impl FailureCause {
-    /// Whether our latest commitment may be published: not when we may be behind, nor when there is nothing to spend.
+    /// Whether our latest commitment may be published: not when we may be behind, nor when there is nothing
+    /// to spend.
     pub const fn may_publish(&self) -> bool {
         match self {
             Self::Violation(_)

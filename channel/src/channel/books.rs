@@ -1,9 +1,10 @@
 //! Who owns what: the balances of the four commitments that count.
 //!
-//! Each side has its latest commitment and the next, which the following signature would make the latest. A balance holds no
-//! HTLC in flight: an HTLC's amount is the offerer's before it enters a commitment, in an output (or trimmed) while it is in,
-//! and after its removal the receiver's if it was fulfilled, the offerer's if it failed. So for each of the four
-//! *holder + counterparty + HTLCs in it = capacity*, at every step.
+//! Each side has its latest commitment and the next, which the following signature would make the latest. A
+//! balance holds no HTLC in flight: an HTLC's amount is the offerer's before it enters a commitment, in an
+//! output (or trimmed) while it is in, and after its removal the receiver's if it was fulfilled, the
+//! offerer's if it failed. So for each of the four *holder + counterparty + HTLCs in it = capacity*, at every
+//! step.
 
 use serde::{Deserialize, Serialize};
 

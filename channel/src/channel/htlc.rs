@@ -1,7 +1,8 @@
 //! The life of one HTLC: a line of states, a table of steps, and the books that follow from where it stands.
 //!
-//! A is its offerer, B its receiver. An update enters the *other* side's commitment first: so B's commitment holds an HTLC from
-//! the first signature to the last, and A's a part of that time. Nothing here depends on which of the two we are.
+//! A is its offerer, B its receiver. An update enters the *other* side's commitment first: so B's commitment
+//! holds an HTLC from the first signature to the last, and A's a part of that time. Nothing here depends on
+//! which of the two we are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +27,8 @@ pub(super) enum HtlcState {
     AddRevoked,
     /// B signed A's commitment with it.
     AddAckCommitted,
-    /// A revoked its previous commitment: the HTLC is in every commitment that counts. Only now may it be passed on or removed.
+    /// A revoked its previous commitment: the HTLC is in every commitment that counts. Only now may it be
+    /// passed on or removed.
     Irrevocable,
     /// B sent `update_fulfill_htlc` or `update_fail_htlc`.
     RemoveSent,
@@ -118,7 +120,8 @@ impl HtlcState {
     }
 }
 
-/// A commitment, by its owner's part in the HTLC: the latest signed, or the one that the next signature would make.
+/// A commitment, by its owner's part in the HTLC: the latest signed, or the one that the next signature would
+/// make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     ReceiverLatest,
@@ -158,6 +161,9 @@ pub(super) struct Offered {
     pub(super) key: ForwardKey,
     /// What the counterparty announced, from `RemoveSent` on.
     pub(super) removal: Option<Removal>,
+    /// Trimmed, and overdue: failed upstream although the counterparty may still claim it. What that can cost
+    /// is within the cap on dust exposure, which counts the HTLC until it is gone.
+    pub(super) given_up: bool,
 }
 
 /// An HTLC the counterparty offered.
@@ -166,7 +172,8 @@ pub(super) struct Received {
     pub(super) state: HtlcState,
     pub(super) trimmed: bool,
     pub(super) add: UpdateAddHtlc,
-    /// It broke a limit of ours that is no rule of the protocol: failed as soon as it is irrevocable, never passed on.
+    /// It broke a limit of ours that is no rule of the protocol: failed as soon as it is irrevocable, never
+    /// passed on.
     pub(super) refused: Option<FailureReason>,
     /// Where it was passed on, once it was irrevocable.
     pub(super) route: Option<Route>,
@@ -231,9 +238,10 @@ pub(super) struct Index {
     pub(super) dust_exposure: Msat,
     offered_with_output: BTreeSet<u64>,
     received_with_output: BTreeSet<u64>,
-    /// How many offered HTLCs expire at a height.
+    /// How many offered HTLCs that are not given up expire at a height.
     offered_expiries: BTreeMap<u32, u32>,
-    /// The same for received HTLCs whose preimage we know.
+    /// The same for received HTLCs with outputs whose preimage we know. (A trimmed one cannot be claimed on
+    /// the chain.)
     claimable_expiries: BTreeMap<u32, u32>,
     /// How many offers not signed yet must be signed by a height.
     queued_deadlines: BTreeMap<u32, u32>,
@@ -287,15 +295,25 @@ impl Index {
         uncount(&mut self.queued_deadlines, sign_by_height);
     }
 
-    pub(super) fn note_claimable(&mut self, cltv_expiry: u32) {
-        *self.claimable_expiries.entry(cltv_expiry).or_default() += 1;
+    /// The preimage of a received HTLC is known.
+    pub(super) fn note_claimable(&mut self, htlc: &Received) {
+        if !htlc.trimmed {
+            *self.claimable_expiries.entry(htlc.add.cltv_expiry).or_default() += 1;
+        }
+    }
+
+    /// An offered HTLC is given up.
+    pub(super) fn forget_expiry(&mut self, cltv_expiry: u32) {
+        uncount(&mut self.offered_expiries, cltv_expiry);
     }
 
     fn note_offered(&mut self, id: u64, htlc: &Offered) {
         if !htlc.trimmed {
             self.offered_with_output.insert(id);
         }
-        *self.offered_expiries.entry(htlc.add.cltv_expiry).or_default() += 1;
+        if !htlc.given_up {
+            *self.offered_expiries.entry(htlc.add.cltv_expiry).or_default() += 1;
+        }
     }
 
     fn note_received(&mut self, id: u64, htlc: &Received) {
@@ -303,7 +321,7 @@ impl Index {
             self.received_with_output.insert(id);
         }
         if matches!(htlc.removal, Some(Removal::Fulfilled(_))) {
-            self.note_claimable(htlc.add.cltv_expiry);
+            self.note_claimable(htlc);
         }
     }
 
@@ -311,13 +329,16 @@ impl Index {
         if !htlc.trimmed {
             self.offered_with_output.remove(&htlc.add.id);
         }
-        uncount(&mut self.offered_expiries, htlc.add.cltv_expiry);
+        if !htlc.given_up {
+            self.forget_expiry(htlc.add.cltv_expiry);
+        }
     }
 
     fn forget_received(&mut self, htlc: &Received) {
-        if !htlc.trimmed {
-            self.received_with_output.remove(&htlc.add.id);
+        if htlc.trimmed {
+            return;
         }
+        self.received_with_output.remove(&htlc.add.id);
         if matches!(htlc.removal, Some(Removal::Fulfilled(_))) {
             uncount(&mut self.claimable_expiries, htlc.add.cltv_expiry);
         }
@@ -373,8 +394,8 @@ impl Htlcs {
         Some(htlc)
     }
 
-    /// The HTLCs that have an output in a commitment of `owner`, as that commitment's broadcaster sees them. `which` picks the latest or the
-    /// next commitment by the HTLC's offerer.
+    /// The HTLCs that have an output in a commitment of `owner`, as that commitment's broadcaster sees them.
+    /// `which` picks the latest or the next commitment by the HTLC's offerer.
     pub(super) fn specs(&self, owner: Side, which: impl Fn(Side, Side) -> Which) -> Vec<HtlcSpec> {
         let spec = |add: &UpdateAddHtlc, offerer: Side| HtlcSpec {
             direction: if offerer == owner { HtlcDirection::Offered } else { HtlcDirection::Received },
@@ -394,7 +415,8 @@ impl Htlcs {
         offered.chain(received).collect()
     }
 
-    /// Makes the index again, for a snapshot; `queued` are the offers not signed yet, with whether they are trimmed.
+    /// Makes the index again, for a snapshot; `queued` are the offers not signed yet, with whether they are
+    /// trimmed.
     pub(super) fn reindex<'a>(&mut self, queued: impl Iterator<Item = (&'a Offer, bool)>) {
         let mut index = Index::default();
         for (id, htlc) in &self.offered {
@@ -432,7 +454,8 @@ mod tests {
         use HtlcState::*;
         #[rustfmt::skip]
         let table: [(HtlcState, Option<Step>, Next, [bool; 4]); 9] = [
-            // state               moved by                       to                            B latest, B next, A latest, A next
+            // state               moved by                       to                            B latest, B
+            // next, A latest, A next
             (AddSent,            Some(Step::OffererSigns),      Next::To(AddCommitted),       [false, true,  false, false]),
             (AddCommitted,       Some(Step::ReceiverRevokes),   Next::To(AddRevoked),         [true,  true,  false, false]),
             (AddRevoked,         Some(Step::ReceiverSigns),     Next::To(AddAckCommitted),    [true,  true,  false, true ]),

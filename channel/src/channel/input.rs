@@ -1,4 +1,5 @@
-//! What a journal holds of a channel: decisions already checked. Replaying them in order gives the channel again.
+//! What a journal holds of a channel: decisions already checked. Replaying them in order gives the channel
+//! again.
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,8 @@ pub(super) enum Kind {
         id: u64,
         reason: FailureReason,
     },
-    /// The counterparty's signatures for our next commitment, which makes it our latest: the one before is revoked in the same
-    /// step.
+    /// The counterparty's signatures for our next commitment, which makes it our latest: the one before is
+    /// revoked in the same step.
     CommitmentReceived {
         signatures: CommitmentSignatures,
         sealed: Vec<u8>,
@@ -130,9 +131,14 @@ pub(super) enum Kind {
     Failed {
         cause: FailureCause,
     },
-    /// Positions in the queue of offers that came too late to be signed, rising, while a round is still under way.
+    /// Positions in the queue of offers that came too late to be signed, rising, while a round is still under
+    /// way.
     OffersLate {
         dropped: Vec<u32>,
+    },
+    /// Offered HTLCs without outputs that are overdue.
+    GivenUp {
+        ids: Vec<u64>,
     },
 }
 
@@ -175,7 +181,8 @@ impl Input {
             .expect("inputs are plain data, and a vector grows");
     }
 
-    /// Reads what [`Input::encode`] wrote: all of `bytes`. No bytes make it panic or take more memory than they are long.
+    /// Reads what [`Input::encode`] wrote: all of `bytes`. No bytes make it panic or take more memory than
+    /// they are long.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (kind, rest) = postcard::take_from_bytes(bytes).map_err(|_| DecodeError::Malformed)?;
         if rest.is_empty() { Ok(Self(kind)) } else { Err(DecodeError::TrailingBytes) }

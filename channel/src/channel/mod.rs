@@ -5,13 +5,15 @@
 //! ```
 //!
 //! - `check` knows every rule, every signature and every limit. A [`Rejection`] leaves no trace.
-//! - `apply` reads nothing but the state and the input, and does no curve operation: replaying the journal's inputs gives
-//!   the same state and the same effects.
-//! - Our own signatures and secrets are in neither: effects name them and [`Channel::message`] makes them at release.
+//! - `apply` reads nothing but the state and the input, and does no curve operation: replaying the journal's
+//!   inputs gives the same state and the same effects.
+//! - Our own signatures and secrets are in neither: effects name them and [`Channel::message`] makes them at
+//!   release.
 //!
-//! The host's duties: one first input ([`Channel::check_open`] or [`Channel::check_accept`]), then every event through `check`;
-//! inputs applied in the order they are journaled; a [`Violation`] turned into [`Channel::violated`]; after a restart
-//! `Command::Disconnected`, the chain followed to its tip, then [`Channel::resume`].
+//! The host's duties: one first input ([`Channel::check_open`] or [`Channel::check_accept`]), then every
+//! event through `check`; inputs applied in the order they are journaled; a [`Violation`] turned into
+//! [`Channel::violated`]; after a restart `Command::Disconnected`, the chain followed to its tip, then
+//! [`Channel::resume`].
 //!
 //! | module | what |
 //! | --- | --- |
@@ -74,7 +76,8 @@ pub struct Context<'a> {
 pub enum Checked {
     /// Journal it, then apply it.
     Input(Input),
-    /// A repeat: nothing changes, but this effect (which rests on rows already journaled) is to be performed again.
+    /// A repeat: nothing changes, but this effect (which rests on rows already journaled) is to be performed
+    /// again.
     Repeat(Effect),
     /// A harmless repeat, or nothing to do.
     Nothing,

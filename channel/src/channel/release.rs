@@ -1,4 +1,5 @@
-//! At release: what effects named becomes messages. Only here are our secrets used, after the rows that rest on them are durable.
+//! At release: what effects named becomes messages. Only here are our secrets used, after the rows that rest
+//! on them are durable.
 
 use super::Channel;
 use super::htlc::Which;
@@ -17,7 +18,8 @@ use crate::shachain::CommitmentSecret;
 use crate::signer::Signer;
 
 impl Channel {
-    /// At release: turns what an effect named into the message, signing with the signer. `None` if the state moved past it.
+    /// At release: turns what an effect named into the message, signing with the signer. `None` if the state
+    /// moved past it.
     pub fn message(&self, to_send: &ToSend, signer: &dyn Signer) -> Option<Message> {
         match to_send {
             ToSend::Ready(message) => Some(message.as_ref().clone()),
@@ -79,7 +81,8 @@ impl Channel {
         }
     }
 
-    /// The secret of a commitment that is no longer our latest: only a newer one, verified and durable, lets it go.
+    /// The secret of a commitment that is no longer our latest: only a newer one, verified and durable, lets
+    /// it go.
     fn revoke_and_ack(&self, number: u64, signer: &dyn Signer) -> Option<Message> {
         if number >= self.state.holder.number {
             return None;
@@ -92,8 +95,8 @@ impl Channel {
         }))
     }
 
-    /// Signs the counterparty's latest commitment; it is the same however often it is signed, because HTLCs enter and leave it by our
-    /// signature alone.
+    /// Signs the counterparty's latest commitment; it is the same however often it is signed, because HTLCs
+    /// enter and leave it by our signature alone.
     fn sign_counterparty_commitment(&self, number: u64, signer: &dyn Signer) -> Option<CommitmentSignatures> {
         let their = self.state.counterparty.as_ref()?;
         if number != their.number || (number > 0 && !their.awaiting_revocation) {
@@ -162,7 +165,8 @@ impl Channel {
         })
     }
 
-    /// Hub: what lets a wallet that lost its data find its coins. Sent at each connection, before it is known whether it is needed.
+    /// Hub: what lets a wallet that lost its data find its coins. Sent at each connection, before it is known
+    /// whether it is needed.
     fn essentials(&self) -> Option<Essentials> {
         let terms = &self.state.terms;
         match self.state.names.role {
@@ -179,8 +183,8 @@ impl Channel {
         }
     }
 
-    /// Failed: our latest commitment, fully signed. None where publishing it would be wrong: we may be behind, the funding is not what was
-    /// agreed, or it is spent.
+    /// Failed: our latest commitment, fully signed. None where publishing it would be wrong: we may be
+    /// behind, the funding is not what was agreed, or it is spent.
     pub fn publish_job(&self, signer: &dyn Signer) -> Option<super::PublishJob> {
         match &self.state.phase {
             Phase::Failed { cause } if cause.may_publish() => {}

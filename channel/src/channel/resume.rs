@@ -1,4 +1,5 @@
-//! After a replay: what the process may have been doing when it stopped is asked for again. Every effect is harmless to repeat.
+//! After a replay: what the process may have been doing when it stopped is asked for again. Every effect is
+//! harmless to repeat.
 
 use super::Channel;
 use super::apply::Out;
@@ -7,8 +8,9 @@ use crate::effect::Effect;
 use crate::event::Role;
 
 impl Channel {
-    /// After replay and `Disconnected`, once the chain was followed to its tip: everything that must be (harmlessly)
-    /// repeated. `Offer`s of unresolved incoming HTLCs, results not acknowledged, watches, broadcasts, tickets, publish jobs.
+    /// After replay and `Disconnected`, once the chain was followed to its tip: everything that must be
+    /// (harmlessly) repeated. `Offer`s of unresolved incoming HTLCs, results not acknowledged, watches,
+    /// broadcasts, tickets, publish jobs.
     pub fn resume(&self, effects: &mut Vec<Effect>) {
         let state = &self.state;
         effects.extend(state.htlcs.received.keys().filter_map(|id| state.offer_effect(*id)));

@@ -18,8 +18,8 @@ impl Channel {
         postcard::to_extend(&self.state, vec![VERSION]).expect("a state is plain data, and a vector grows")
     }
 
-    /// Reads what [`Channel::encode_snapshot`] wrote: all of `bytes`. No bytes make it panic; books that do not add up are
-    /// refused.
+    /// Reads what [`Channel::encode_snapshot`] wrote: all of `bytes`. No bytes make it panic; books that do
+    /// not add up are refused.
     pub fn decode_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (version, rest) = bytes.split_first().ok_or(DecodeError::Malformed)?;
         if *version != VERSION {

@@ -1,4 +1,5 @@
-//! All that a channel remembers. What is here is in the snapshot; what follows from it is made again after a start.
+//! All that a channel remembers. What is here is in the snapshot; what follows from it is made again after a
+//! start.
 
 use std::collections::BTreeMap;
 
@@ -46,13 +47,15 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// Whether an HTLC is too small for an output. It depends on the amount alone, because the format has no fees.
+    /// Whether an HTLC is too small for an output. It depends on the amount alone, because the format has no
+    /// fees.
     pub(super) fn is_trimmed(&self, amount: Msat) -> bool {
         amount.to_sat_floor().to_sat() < self.dust_limit_sat
     }
 }
 
-/// Where the channel is in its life. What else is under way (connection, readiness, shutdown) has an enum or flags of its own.
+/// Where the channel is in its life. What else is under way (connection, readiness, shutdown) has an enum or
+/// flags of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// Opener: `open_channel` is on its way.
@@ -255,7 +258,8 @@ impl State {
         Msat::from_sat(bitcoin::Amount::from_sat(self.terms.capacity_sat)).unwrap_or(Msat::MAX)
     }
 
-    /// What each side keeps once it has reached it: a hundredth of the capacity, or the dust limit if that is more.
+    /// What each side keeps once it has reached it: a hundredth of the capacity, or the dust limit if that is
+    /// more.
     pub(super) fn reserve(&self) -> Msat {
         let sat = (self.terms.capacity_sat / 100).max(self.terms.dust_limit_sat);
         Msat::from_sat(bitcoin::Amount::from_sat(sat)).unwrap_or(Msat::MAX)

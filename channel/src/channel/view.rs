@@ -59,8 +59,8 @@ pub enum ConnectionView {
     Online(SessionId),
 }
 
-/// Everything tables and RPCs show. `holder + counterparty + offered + received = capacity`, in msat, at every moment: the
-/// books of our latest commitment.
+/// Everything tables and RPCs show. `holder + counterparty + offered + received = capacity`, in msat, at
+/// every moment: the books of our latest commitment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelView {
     pub owner: OwnerId,
@@ -80,8 +80,8 @@ pub struct ChannelView {
     pub received_msat: Msat,
     /// Live HTLCs of both directions, with and without outputs, those on their way in or out included.
     pub htlcs: usize,
-    /// The largest HTLC we could offer now, and the counterparty could offer us, by balance and limits (0 while it could
-    /// not at all).
+    /// The largest HTLC we could offer now, and the counterparty could offer us, by balance and limits (0
+    /// while it could not at all).
     pub spendable_msat: Msat,
     pub receivable_msat: Msat,
     pub reserve_msat: Msat,
@@ -213,7 +213,8 @@ impl Channel {
             && state.funding.as_ref().is_some_and(|funding| funding.deep)
     }
 
-    /// The largest HTLC we could offer now by balance and the limit on what is in flight; zero where none could be. Costs nothing.
+    /// The largest HTLC we could offer now by balance and the limit on what is in flight; zero where none
+    /// could be. Costs nothing.
     pub fn spendable(&self) -> Msat {
         self.largest(Side::Holder)
     }

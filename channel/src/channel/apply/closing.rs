@@ -21,7 +21,8 @@ impl State {
         out.report(Report::ShutdownStarted { by_us: true });
     }
 
-    /// They announced the close. The hub answers at once: it needs no script, its share goes to the batch's own output.
+    /// They announced the close. The hub answers at once: it needs no script, its share goes to the batch's
+    /// own output.
     pub(super) fn shutdown_received(&mut self, script: &ScriptBuf, out: &mut Out<'_>) {
         self.shutdowns.counterparty = Some(script.clone());
         self.withdraw_all(FailureReason::ChannelUnavailable, out);
@@ -105,8 +106,9 @@ impl State {
         }
     }
 
-    /// The channel is given up. Before the funding is signed that only ends the opening; after, our latest commitment is to be
-    /// published (if it may be). Offers never signed fail; signed ones are for the chain to decide.
+    /// The channel is given up. Before the funding is signed that only ends the opening; after, our latest
+    /// commitment is to be published (if it may be). Offers never signed fail; signed ones are for the chain
+    /// to decide.
     pub(super) fn failed(&mut self, cause: FailureCause, out: &mut Out<'_>) {
         if self.is_opening() {
             self.opening_ended(opening_failure(cause), out);

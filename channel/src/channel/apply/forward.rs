@@ -1,8 +1,8 @@
-//! The four steps of a forward, as this channel takes them: as the incoming owner A for HTLCs it received, as the outgoing
-//! owner B for those it offers.
+//! The four steps of a forward, as this channel takes them: as the incoming owner A for HTLCs it received, as
+//! the outgoing owner B for those it offers.
 
 use super::super::books::Entry;
-use super::super::htlc::{Removal, Route};
+use super::super::htlc::{Htlcs, Removal, Route};
 use super::super::state::{Forwarded, Phase, Place, State};
 use super::Out;
 use super::rounds::stream_of;
@@ -61,12 +61,48 @@ impl State {
         out.push(self.result_effect(key, result));
     }
 
-    /// The first result of an attempt stands: a preimage that was told upstream is not taken back by a later failure.
-    pub(super) fn resolve(&mut self, key: ForwardKey, result: ForwardResult, out: &mut Out<'_>) {
-        let Some(forwarded) = self.forwards.get_mut(&(key.incoming, key.htlc_id)) else { return };
-        if forwarded.result.is_none() {
-            forwarded.result = Some(result);
-            out.push(self.result_effect(key, result));
+    /// The HTLC with this id brought a result. The first of an attempt stands: a preimage that was told
+    /// upstream is not taken back by a later failure.
+    pub(super) fn resolve(&mut self, key: ForwardKey, id: u64, result: ForwardResult, out: &mut Out<'_>) {
+        match self.forwards.get_mut(&(key.incoming, key.htlc_id)) {
+            Some(forwarded) if forwarded.place == Place::Live(id) => {
+                if forwarded.result.is_none() {
+                    forwarded.result = Some(result);
+                    out.push(self.result_effect(key, result));
+                }
+            }
+            // Given up before. A preimage is told all the same: it counts as long as the incoming HTLC is open.
+            Some(_) | None => match result {
+                ForwardResult::Fulfilled { .. } => out.push(self.result_effect(key, result)),
+                ForwardResult::Failed { .. } => {}
+            },
+        }
+    }
+
+    /// Trimmed HTLCs are overdue: they fail upstream, before the incoming ones expire too and close *their*
+    /// channels. They stay where they are, and the counterparty may still resolve them.
+    pub(super) fn given_up(&mut self, ids: &[u64], out: &mut Out<'_>) {
+        for id in ids {
+            let Htlcs { offered, index, .. } = &mut self.htlcs;
+            let htlc = offered.get_mut(id).expect(SEEN);
+            htlc.given_up = true;
+            index.forget_expiry(htlc.add.cltv_expiry);
+            let key = htlc.key;
+            self.resolve(key, *id, ForwardResult::Failed { reason: FailureReason::TimedOut }, out);
+            self.end_forward(key, *id);
+        }
+    }
+
+    /// The HTLC with this id brings no further result.
+    pub(super) fn end_forward(&mut self, key: ForwardKey, id: u64) {
+        let forward = (key.incoming, key.htlc_id);
+        if let Some(forwarded) = self.forwards.get_mut(&forward)
+            && forwarded.place == Place::Live(id)
+        {
+            forwarded.place = Place::Over;
+            if forwarded.acknowledged {
+                self.forwards.remove(&forward);
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! Taking steps. Everything here trusts the input, reads nothing but the state and the input, and does no curve operation.
+//! Taking steps. Everything here trusts the input, reads nothing but the state and the input, and does no
+//! curve operation.
 
 mod closing;
 mod forward;
@@ -83,6 +84,7 @@ impl State {
             Kind::SpendUndone => self.spend_undone(out),
             Kind::SpendFinal => self.spend_final(out),
             Kind::Failed { cause } => self.failed(cause.clone(), out),
+            Kind::GivenUp { ids } => self.given_up(ids, out),
             Kind::OffersLate { dropped } => self.drop_late_offers(dropped, out),
         }
     }

@@ -80,12 +80,14 @@ impl State {
             },
             key: offer.key,
             removal: None,
+            given_up: false,
         });
         self.updates.signed.push(OwnUpdate::Add(id));
         self.send(ToSend::AddHtlc { id }, out);
     }
 
-    /// `commitment_signed` of theirs, and our revocation of the commitment before: one step, because nothing lies between.
+    /// `commitment_signed` of theirs, and our revocation of the commitment before: one step, because nothing
+    /// lies between.
     pub(super) fn commitment_received(
         &mut self,
         signatures: &CommitmentSignatures,
@@ -137,15 +139,17 @@ impl State {
         }
     }
 
-    /// The received HTLCs that the counterparty's next revocation makes irrevocable, in the order of their choices.
+    /// The received HTLCs that the counterparty's next revocation makes irrevocable, in the order of their
+    /// choices.
     pub(in super::super) fn becoming_irrevocable(&self) -> impl Iterator<Item = u64> + '_ {
         self.htlcs.moving_received.iter().copied().filter(|id| {
             self.htlcs.received.get(id).is_some_and(|htlc| htlc.state == HtlcState::AddAckCommitted)
         })
     }
 
-    /// Moves every HTLC that waits for this act of this side. In the commitment that changes, removals come before the adds
-    /// that may spend what they free: a revocation of ours frees what we offered, one of theirs what they offered.
+    /// Moves every HTLC that waits for this act of this side. In the commitment that changes, removals come
+    /// before the adds that may spend what they free: a revocation of ours frees what we offered, one of
+    /// theirs what they offered.
     fn step(&mut self, actor: Side, act: Act, out: &mut Out<'_>) {
         let (offered_step, received_step) = act.steps(actor);
         match actor {
@@ -246,21 +250,14 @@ impl State {
     /// An HTLC of ours is in no commitment any more: only now is its failure final.
     fn offered_gone(&mut self, id: u64, out: &mut Out<'_>) {
         let htlc = self.htlcs.remove_offered(id).expect(MOVING);
-        let forward = (htlc.key.incoming, htlc.key.htlc_id);
-        if let Some(forwarded) = self.forwards.get_mut(&forward) {
-            forwarded.place = Place::Over;
-            if forwarded.acknowledged {
-                self.forwards.remove(&forward);
-                return;
-            }
-        }
         match htlc.removal.as_ref().expect(DECIDED) {
             // Told when the preimage came.
             Removal::Fulfilled(_) => {}
             Removal::Failed(reason) => {
-                self.resolve(htlc.key, ForwardResult::Failed { reason: *reason }, out);
+                self.resolve(htlc.key, id, ForwardResult::Failed { reason: *reason }, out);
             }
         }
+        self.end_forward(htlc.key, id);
     }
 
     /// An HTLC of theirs is in no commitment any more.

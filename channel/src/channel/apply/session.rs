@@ -15,8 +15,8 @@ use crate::message::{Message, Shutdown};
 use crate::parameters::Side;
 
 impl State {
-    /// A session begins: both sides tell where they stand. Sent before the other's word is known, so that one that lost its data
-    /// gets what it needs.
+    /// A session begins: both sides tell where they stand. Sent before the other's word is known, so that one
+    /// that lost its data gets what it needs.
     pub(super) fn connected(&mut self, session: SessionId, out: &mut Out<'_>) {
         self.connection = Connection::Reestablishing(session);
         self.closing.proposed_in_session = false;
@@ -60,8 +60,8 @@ impl State {
         ToSend::Ready(Box::new(Message::ChannelError { text }))
     }
 
-    /// The session is gone: what was not committed is forgotten on both sides (BOLT 2, "Message Retransmission"). Our own
-    /// removals stay and are sent again.
+    /// The session is gone: what was not committed is forgotten on both sides (BOLT 2, "Message
+    /// Retransmission"). Our own removals stay and are sent again.
     pub(super) fn disconnected(&mut self, out: &mut Out<'_>) {
         self.connection = Connection::Offline;
         if self.is_opening() {
@@ -163,8 +163,8 @@ impl State {
         }
     }
 
-    /// Announces the close again. What the hub proposed in earlier sessions is void, unless the wallet froze under it: then its
-    /// ticket comes next.
+    /// Announces the close again. What the hub proposed in earlier sessions is void, unless the wallet froze
+    /// under it: then its ticket comes next.
     fn resend_closing(&mut self, missing: Missing, out: &mut Out<'_>) {
         if let Some(script) = self.shutdowns.holder.clone() {
             self.send_message(Message::Shutdown(Shutdown { script }), out);

@@ -1,7 +1,8 @@
-//! Updates of HTLCs as they are mentioned: theirs when they arrive, ours when they are decided. The rounds move them on.
+//! Updates of HTLCs as they are mentioned: theirs when they arrive, ours when they are decided. The rounds
+//! move them on.
 
 use super::super::books::Entry;
-use super::super::htlc::{HtlcState, Received, Removal};
+use super::super::htlc::{HtlcState, Htlcs, Received, Removal};
 use super::super::state::State;
 use super::Out;
 use crate::effect::{Effect, ToSend};
@@ -28,13 +29,15 @@ impl State {
         });
     }
 
-    /// `update_fulfill_htlc` of theirs: leaves our next commitment. The preimage is worth money upstream at once.
+    /// `update_fulfill_htlc` of theirs: leaves our next commitment. The preimage is worth money upstream at
+    /// once.
     pub(super) fn fulfill_received(&mut self, id: u64, preimage: Preimage, out: &mut Out<'_>) {
         let key = self.removal_received(id, Removal::Fulfilled(preimage));
-        self.resolve(key, ForwardResult::Fulfilled { preimage }, out);
+        self.resolve(key, id, ForwardResult::Fulfilled { preimage }, out);
     }
 
-    /// `update_fail_htlc` of theirs: leaves our next commitment. It counts upstream only when it is irrevocable.
+    /// `update_fail_htlc` of theirs: leaves our next commitment. It counts upstream only when it is
+    /// irrevocable.
     pub(super) fn fail_received(&mut self, id: u64, reason: FailureReason) {
         self.removal_received(id, Removal::Failed(reason));
     }
@@ -50,14 +53,15 @@ impl State {
         htlc.key
     }
 
-    /// Our decision about an irrevocable received HTLC. Where updates are still exchanged it leaves the counterparty's next
-    /// commitment and is sent; in a channel that failed it is kept for the chain.
+    /// Our decision about an irrevocable received HTLC. Where updates are still exchanged it leaves the
+    /// counterparty's next commitment and is sent; in a channel that failed it is kept for the chain.
     pub(super) fn remove_received(&mut self, id: u64, removal: Removal, out: &mut Out<'_>) {
         let may_update = self.may_update();
-        let htlc = self.htlcs.received.get_mut(&id).expect(CHECKED);
+        let Htlcs { received, index, .. } = &mut self.htlcs;
+        let htlc = received.get_mut(&id).expect(CHECKED);
         htlc.removal = Some(removal);
         if matches!(removal, Removal::Fulfilled(_)) {
-            self.htlcs.index.note_claimable(htlc.add.cltv_expiry);
+            index.note_claimable(htlc);
         }
         if !may_update {
             if matches!(removal, Removal::Fulfilled(_)) {

@@ -3,7 +3,7 @@
 use bitcoin::{OutPoint, Transaction, Txid};
 
 use super::{Verdict, decided, refused};
-use crate::channel::input::Kind;
+use crate::channel::input::{Input, Kind};
 use crate::channel::state::{Funding, Phase};
 use crate::channel::{Channel, Checked};
 use crate::effect::OpeningFailure;
@@ -46,7 +46,7 @@ impl Channel {
             ChainEvent::Deadline { height } => {
                 let reached = |deadline: Option<u32>| deadline.is_some_and(|deadline| deadline <= height);
                 if reached(self.htlc_deadline()) {
-                    decided(Kind::Failed { cause: FailureCause::HtlcDeadline { height } })
+                    Ok(self.check_htlc_deadline(height))
                 } else if reached(self.closing_deadline()) {
                     decided(Kind::Failed { cause: FailureCause::CloseOverdue { height } })
                 } else if reached(self.next_deadline()) {
@@ -56,6 +56,24 @@ impl Channel {
                 }
             }
         }
+    }
+
+    /// HTLCs are overdue. What has an output is taken to the chain; what is trimmed would be lost there, and
+    /// is given up.
+    fn check_htlc_deadline(&self, height: u32) -> Checked {
+        let failed = Kind::Failed { cause: FailureCause::HtlcDeadline { height } };
+        if self.claim_deadline().is_some_and(|deadline| deadline <= height) {
+            return Checked::Input(Input(failed));
+        }
+        let overdue = || {
+            self.state.htlcs.offered.iter().filter(move |(_, htlc)| {
+                !htlc.given_up && htlc.add.cltv_expiry.saturating_add(OUTGOING_GRACE_BLOCKS) <= height
+            })
+        };
+        if overdue().any(|(_, htlc)| !htlc.trimmed) {
+            return Checked::Input(Input(failed));
+        }
+        Checked::Input(Input(Kind::GivenUp { ids: overdue().map(|(id, _)| *id).collect() }))
     }
 
     fn closes_with(&self, txid: Txid) -> bool {
@@ -138,13 +156,15 @@ impl Channel {
 
     /// The next height at which `ChainEvent::Deadline` is due; cheap enough to ask after every input.
     pub fn next_deadline(&self) -> Option<u32> {
-        // A counterparty that stays connected and never revokes must not hold what waits for the next signature.
+        // A counterparty that stays connected and never revokes must not hold what waits for the next
+        // signature.
         let queued = self.state.htlcs.index.earliest_queued_deadline();
         let queued = queued.map(|sign_by_height| sign_by_height.saturating_add(1));
         [self.htlc_deadline(), queued, self.closing_deadline()].into_iter().flatten().min()
     }
 
-    /// Wallet: the height at which it closes alone, because the hub did not close as agreed. A wallet that is paid nothing waits.
+    /// Wallet: the height at which it closes alone, because the hub did not close as agreed. A wallet that is
+    /// paid nothing waits.
     fn closing_deadline(&self) -> Option<u32> {
         let (Phase::Frozen, Role::Wallet) = (&self.state.phase, self.state.names.role) else { return None };
         let terms = &self.state.closing.frozen.as_ref()?.terms;
@@ -156,19 +176,20 @@ impl Channel {
         })
     }
 
-    /// The height at which an HTLC that is not resolved yet fails the channel.
+    /// The height at which an HTLC that is not resolved yet fails the channel, or is given up if it is trimmed.
     pub(in super::super) fn htlc_deadline(&self) -> Option<u32> {
         if self.state.phase != Phase::Open {
             return None;
         }
-        let index = &self.state.htlcs.index;
-        let offered =
-            index.earliest_offered_expiry().map(|expiry| expiry.saturating_add(OUTGOING_GRACE_BLOCKS));
-        let claimable =
-            index.earliest_claimable_expiry().map(|expiry| expiry.saturating_sub(CLAIM_MARGIN_BLOCKS));
-        match (offered, claimable) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        let offered = self.state.htlcs.index.earliest_offered_expiry();
+        let offered = offered.map(|expiry| expiry.saturating_add(OUTGOING_GRACE_BLOCKS));
+        [offered, self.claim_deadline()].into_iter().flatten().min()
+    }
+
+    /// The last height at which a received HTLC whose preimage is known can still be claimed on the chain in
+    /// time.
+    fn claim_deadline(&self) -> Option<u32> {
+        let expiry = self.state.htlcs.index.earliest_claimable_expiry()?;
+        Some(expiry.saturating_sub(CLAIM_MARGIN_BLOCKS))
     }
 }

@@ -67,8 +67,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Hub: whether `ProposeTerms` is due: both sides have shut down, nothing is in flight, no terms were proposed since the
-    /// counterparty came online.
+    /// Hub: whether `ProposeTerms` is due: both sides have shut down, nothing is in flight, no terms were
+    /// proposed since the counterparty came online.
     pub fn wants_terms(&self) -> bool {
         self.state.names.role == Role::Hub
             && self.state.is_operating()
@@ -106,7 +106,8 @@ impl Channel {
         }
         self.ticket_spec(&terms).check().map_err(Refusal::ImpossibleTicket)?;
         match terms_flaw(&terms, context) {
-            // The channel stays as it is, and the session too: the hub may propose others, the user may raise the limit.
+            // The channel stays as it is, and the session too: the hub may propose others, the user may raise
+            // the limit.
             Some(why) => Ok(Checked::Repeat(Effect::Report(Report::TermsRefused { terms, why }))),
             None => decided(Kind::TermsAccepted(terms)),
         }
@@ -140,7 +141,8 @@ impl Channel {
         decided(Kind::TicketTaken { terms: *terms, signature: *signature })
     }
 
-    /// Hub: the finished batch goes to the wallet. Nothing is remembered here: the batch is in the settlement's rows.
+    /// Hub: the finished batch goes to the wallet. Nothing is remembered here: the batch is in the
+    /// settlement's rows.
     pub(super) fn check_closing_published(&self, transaction: &Transaction) -> Verdict {
         self.agreed_payout(transaction)?;
         let transaction = bitcoin::consensus::serialize(transaction);

@@ -41,7 +41,8 @@ impl Channel {
         }
     }
 
-    /// Whether an offer could be taken now, by the rules of `check`. For a choice among channels before anything is asked.
+    /// Whether an offer could be taken now, by the rules of `check`. For a choice among channels before
+    /// anything is asked.
     pub fn can_offer(&self, offer: &Offer, context: &Context<'_>) -> Result<(), Refusal> {
         self.expect_open()?;
         if self.state.shutdowns.holder.is_some() || self.state.shutdowns.counterparty.is_some() {

@@ -1,5 +1,5 @@
-//! Limits on a new HTLC, in the same words for both directions: where we offer they refuse, where the counterparty offers they
-//! are violations (BOLT 2, "Adding an HTLC").
+//! Limits on a new HTLC, in the same words for both directions: where we offer they refuse, where the
+//! counterparty offers they are violations (BOLT 2, "Adding an HTLC").
 
 use crate::amount::Msat;
 use crate::channel::Channel;
@@ -128,9 +128,9 @@ impl Channel {
         }
     }
 
-    /// What one side can offer now and still keep its reserve: by the receiver's next commitment, which holds every update of the
-    /// offerer's and only those of the receiver's that the offerer knows to be irrevocable. So it never exceeds what the
-    /// offerer has in its own.
+    /// What one side can offer now and still keep its reserve: by the receiver's next commitment, which holds
+    /// every update of the offerer's and only those of the receiver's that the offerer knows to be
+    /// irrevocable. So it never exceeds what the offerer has in its own.
     pub(in super::super) fn available(&self, offerer: Side) -> Msat {
         let next = match offerer {
             Side::Holder => &self.state.books.counterparty.next,

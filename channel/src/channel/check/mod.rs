@@ -139,7 +139,8 @@ impl Channel {
         }
     }
 
-    /// A counterparty that does not know yet is told. One that proves us behind still counts: what we have must not be published.
+    /// A counterparty that does not know yet is told. One that proves us behind still counts: what we have
+    /// must not be published.
     fn check_after_the_end(&self, message: &Message, context: &Context<'_>) -> Verdict {
         if let (Phase::Failed { cause }, Message::Reestablish(theirs)) = (&self.state.phase, message)
             && cause.may_publish()
@@ -174,8 +175,8 @@ impl Channel {
         }
     }
 
-    /// The counterparty gave the channel up. It can only hurt where something of ours is at stake: an accepter whose channel never
-    /// confirmed just forgets it.
+    /// The counterparty gave the channel up. It can only hurt where something of ours is at stake: an
+    /// accepter whose channel never confirmed just forgets it.
     fn check_channel_error(&self) -> Verdict {
         let nothing_at_stake = self.state.terms.opener == Side::Counterparty
             && self.state.phase == Phase::AwaitingConfirmation

@@ -1,4 +1,5 @@
-//! Openings (BOLT 2, "Channel Establishment"): who may open what, and that what was agreed is what is signed and funded.
+//! Openings (BOLT 2, "Channel Establishment"): who may open what, and that what was agreed is what is signed
+//! and funded.
 
 use bitcoin::{Amount, OutPoint, Transaction, TxOut};
 

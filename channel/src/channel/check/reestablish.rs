@@ -41,8 +41,8 @@ impl Channel {
         let has_commitments = next_commitment == their.number + 1 || missing.commitment;
         let has_revocations = next_revocation == latest || missing.revocation;
         if !has_commitments || !has_revocations {
-            // It lost data, and got our essentials with our own reestablish. We stay as we are: only it can decide to give
-            // up, and then ours is the commitment to publish.
+            // It lost data, and got our essentials with our own reestablish. We stay as we are: only it can
+            // decide to give up, and then ours is the commitment to publish.
             return Ok(Checked::Repeat(Effect::Report(Report::CounterpartyBehind)));
         }
         if let (Role::Hub, Some(terms)) = (self.state.names.role, &theirs.frozen)
@@ -58,8 +58,8 @@ impl Channel {
         decided(Kind::Reestablished { missing })
     }
 
-    /// The commitment of ours that the counterparty proves revoked although we remember it as our latest, or none that late. Only who was
-    /// given the secret of a commitment can know it: we lost what came after.
+    /// The commitment of ours that the counterparty proves revoked although we remember it as our latest, or
+    /// none that late. Only who was given the secret of a commitment can know it: we lost what came after.
     pub(super) fn proven_behind_by(&self, theirs: &Reestablish, context: &Context<'_>) -> Option<u64> {
         let number = theirs.next_revocation_number.checked_sub(1)?;
         (number >= self.state.holder.number && self.check_last_secret(theirs, context).is_ok())
@@ -80,11 +80,13 @@ impl Channel {
         }
     }
 
-    /// An HTLC that may have never reached the counterparty must not start its life after its expiry.
+    /// An HTLC that may have never reached the counterparty must not start its life after its expiry. For a
+    /// trimmed one the cap on dust exposure answers, and an honest counterparty just fails it.
     fn has_expired_signed_add(&self, height: u32) -> bool {
         self.state.updates.signed.iter().any(|update| match update {
             OwnUpdate::Add(id) => {
-                self.state.htlcs.offered.get(id).is_some_and(|htlc| htlc.add.cltv_expiry <= height)
+                let htlc = self.state.htlcs.offered.get(id);
+                htlc.is_some_and(|htlc| !htlc.trimmed && htlc.add.cltv_expiry <= height)
             }
             OwnUpdate::Remove(_) => false,
         })

@@ -1,4 +1,5 @@
-//! Commitment rounds (BOLT 2, "Committing Updates So Far" and "Completing the Transition to the Updated State").
+//! Commitment rounds (BOLT 2, "Committing Updates So Far" and "Completing the Transition to the Updated
+//! State").
 
 use super::{Verdict, decided, refused};
 use crate::channel::htlc::Which;

@@ -1,7 +1,8 @@
 //! One end against a counterparty that keeps no rule but whose every signature and secret is right.
 //!
-//! The adversary has no channel of its own: it reads the victim's state and signs whatever makes the victim take the next step, in
-//! any order, with any numbers. Nothing it sends may panic the victim, break its books or turn a result around.
+//! The adversary has no channel of its own: it reads the victim's state and signs whatever makes the victim
+//! take the next step, in any order, with any numbers. Nothing it sends may panic the victim, break its books
+//! or turn a result around.
 
 use std::collections::BTreeMap;
 

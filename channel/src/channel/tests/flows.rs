@@ -124,7 +124,8 @@ fn the_reserve_cannot_be_spent() {
 
 #[test]
 fn a_payment_survives_a_disconnect_and_a_restart_between_any_two_messages() {
-    // Every number of delivered messages at which the connection may break, with either end restarted, with or without a snapshot.
+    // Every number of delivered messages at which the connection may break, with either end restarted, with
+    // or without a snapshot.
     for amount in [100_000, 10_000_000] {
         for result in [fulfilled(1), REFUSED] {
             for cut in 0..14 {

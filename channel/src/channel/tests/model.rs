@@ -1,8 +1,9 @@
 //! Two ends under random operations, against a model that knows nothing but payments.
 //!
-//! Offers with and without outputs both ways, fulfilments, failures, signatures at random moments, messages delivered one by one, lost with the
-//! connection, restarts from a snapshot and the journal, a shutdown in the middle. Every message of an honest end must be
-//! accepted: so every commitment's signatures were verified, and the two agree on every commitment.
+//! Offers with and without outputs both ways, fulfilments, failures, signatures at random moments, messages
+//! delivered one by one, lost with the connection, restarts from a snapshot and the journal, a shutdown in
+//! the middle. Every message of an honest end must be accepted: so every commitment's signatures were
+//! verified, and the two agree on every commitment.
 
 use std::collections::BTreeMap;
 

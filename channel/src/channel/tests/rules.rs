@@ -1,4 +1,5 @@
-//! How a rule is tested: one valid thing, one thing changed, the exact error, the state unmoved. And every rule has its case.
+//! How a rule is tested: one valid thing, one thing changed, the exact error, the state unmoved. And every
+//! rule has its case.
 
 use super::pair::End;
 use crate::channel::PhaseView;

@@ -1,4 +1,5 @@
-//! What goes wrong without anybody breaking a rule: lost connections, lost data, blocks that come and go, time that runs out.
+//! What goes wrong without anybody breaking a rule: lost connections, lost data, blocks that come and go,
+//! time that runs out.
 
 use bitcoin::{Amount, OutPoint, Transaction, TxOut};
 
@@ -185,7 +186,8 @@ fn who_is_proven_behind_publishes_nothing() {
         };
         assert!(number >= behind.channel().view().holder_commitment_number);
         assert_eq!(behind.channel().publish_job(&behind.signer), None);
-        // The other side tells, and gives the channel up because it is asked to: that pays the one that lost its data.
+        // The other side tells, and gives the channel up because it is asked to: that pays the one that lost
+        // its data.
         let cause = FailureCause::Counterparty;
         let told = [Report::CounterpartyBehind, Report::Failed { cause: cause.clone() }];
         assert!(other.reports.ends_with(&told), "{:?}", other.reports);
@@ -287,7 +289,7 @@ fn a_payload_is_sent_again_with_its_add_and_dropped_once_the_add_arrived_for_sur
 #[test]
 fn a_signed_add_past_its_expiry_is_not_sent_again() {
     let mut pair = Pair::open(Who::Hub);
-    pair.offer(Who::Hub, 1, 1_000);
+    pair.offer(Who::Hub, 1, 354_000);
     pair.hub.command(Command::SignNow).unwrap();
     pair.disconnect();
     pair.connect();
@@ -301,9 +303,9 @@ fn a_signed_add_past_its_expiry_is_not_sent_again() {
 }
 
 #[test]
-fn an_outgoing_htlc_past_its_expiry_and_grace_closes_its_channel() {
+fn an_outgoing_htlc_with_an_output_past_its_expiry_and_grace_closes_its_channel() {
     let mut pair = Pair::open(Who::Hub);
-    pair.offer(Who::Hub, 1, 1_000);
+    pair.offer(Who::Hub, 1, 354_000);
     pair.run();
     pair.disconnect();
     let due = pair.hub.channel().next_deadline().unwrap();
@@ -315,6 +317,72 @@ fn an_outgoing_htlc_past_its_expiry_and_grace_closes_its_channel() {
     assert_eq!(pair.hub.channel().next_deadline(), None);
     // Signed once, so what becomes of it is for the chain to say.
     assert_eq!(pair.hub.results(), []);
+}
+
+#[test]
+fn an_outgoing_htlc_without_output_is_given_up_past_its_expiry_and_the_channel_lives() {
+    for late in [fulfilled(1), REFUSED] {
+        let mut pair = Pair::open(Who::Hub);
+        pair.offer(Who::Hub, 1, 1_000);
+        pair.run();
+        pair.disconnect();
+        let due = pair.hub.channel().next_deadline().unwrap();
+        pair.hub.chain(ChainEvent::Deadline { height: due }).unwrap();
+        assert_eq!(pair.hub.channel().phase(), PhaseView::Open);
+        assert_eq!(pair.hub.channel().next_deadline(), None);
+        let timed_out = failed(FailureReason::TimedOut);
+        assert_eq!(pair.hub.results(), [(key(1), timed_out)]);
+        pair.hub.command(Command::Ack { key: key(1) }).unwrap();
+        // It still counts as exposure, and the merchant may still answer.
+        assert_eq!(pair.hub.channel().view().dust_exposure_msat.to_u64(), 1_000);
+        pair.hub.restart();
+        pair.connect();
+        pair.run();
+        pair.resolve(Who::Wallet, 0, late);
+        pair.run();
+        assert_eq!(pair.hub.channel().view().dust_exposure_msat.to_u64(), 0);
+        assert!(pair.hub.channel().state.is_quiescent());
+        assert!(pair.hub.channel().state.forwards.is_empty());
+        // A late preimage is told, in case the payer's HTLC is still open.
+        let told = pair.hub.results().last() == Some(&(key(1), fulfilled(1)));
+        assert_eq!(told, late == fulfilled(1));
+        assert_eq!(pair.hub.results().len(), 1 + usize::from(told));
+    }
+}
+
+#[test]
+fn a_newer_attempt_of_what_was_given_up_is_an_offer_of_its_own() {
+    let mut pair = Pair::open(Who::Hub);
+    pair.offer(Who::Hub, 1, 1_000);
+    pair.run();
+    let due = pair.hub.channel().next_deadline().unwrap();
+    pair.hub.chain(ChainEvent::Deadline { height: due }).unwrap();
+    let mut again = offer(1, 1_000);
+    again.key.attempt = 2;
+    pair.hub.command(Command::Offer(again.clone())).unwrap();
+    pair.run();
+    pair.resolve(Who::Wallet, 0, REFUSED);
+    pair.run();
+    assert_eq!(pair.hub.results().len(), 1);
+    pair.resolve(Who::Wallet, 1, fulfilled(1));
+    pair.run();
+    assert_eq!(pair.hub.results()[1..], [(again.key, fulfilled(1))]);
+}
+
+#[test]
+fn an_expired_add_without_output_is_sent_again_and_failed_by_an_honest_peer() {
+    let mut pair = Pair::open(Who::Hub);
+    pair.offer(Who::Hub, 1, 1_000);
+    pair.hub.command(Command::SignNow).unwrap();
+    pair.disconnect();
+    for who in Who::BOTH {
+        pair.end(who).height = HEIGHT + 150;
+    }
+    pair.connect();
+    pair.run();
+    assert_eq!(pair.wallet.offers(), []);
+    assert_eq!(pair.hub.results(), [(key(1), failed(FailureReason::ExpiryTooSoon))]);
+    assert_eq!(pair.hub.channel().phase(), PhaseView::Open);
 }
 
 #[test]
