@@ -31,7 +31,7 @@ pub fn channel_out(view: &ChannelView, height: u32) -> pb::Channel {
         node_key: bytes(view.counterparty_node.as_bytes()),
         phase: phase_out(&view.phase).into(),
         online,
-        usable: online && view.phase == PhaseView::Open,
+        usable: online && view.usable,
         capacity_sat: view.capacity.to_sat(),
         local_msat: view.holder_msat.to_u64(),
         remote_msat: view.counterparty_msat.to_u64(),
@@ -42,7 +42,7 @@ pub fn channel_out(view: &ChannelView, height: u32) -> pb::Channel {
         dust_exposure_msat: view.dust_exposure_msat.to_u64(),
         funding: view.funding_outpoint.as_ref().map(outpoint_out),
         funded_locally: view.opener == Side::Holder,
-        confirmations: confirmations(&view.phase, height),
+        confirmations: view.funding_height.map_or(0, |at| height.saturating_sub(at).saturating_add(1)),
         minimum_depth: view.minimum_depth,
         local_to_self_delay_blocks: view.holder_to_self_delay_blocks.into(),
         remote_to_self_delay_blocks: view.counterparty_to_self_delay_blocks.into(),
@@ -67,24 +67,6 @@ pub fn phase_out(phase: &PhaseView) -> pb::ChannelPhase {
         PhaseView::Closed { .. } => pb::ChannelPhase::Closed,
         PhaseView::Aborted => pb::ChannelPhase::Aborted,
         PhaseView::Failed { .. } => pb::ChannelPhase::Failed,
-    }
-}
-
-/// Known only while they matter: before the channel is ready.
-fn confirmations(phase: &PhaseView, height: u32) -> u32 {
-    match phase {
-        PhaseView::AwaitingConfirmation { confirmed_height: Some(at) } => {
-            height.saturating_sub(*at).saturating_add(1)
-        }
-        PhaseView::Opening
-        | PhaseView::AwaitingConfirmation { confirmed_height: None }
-        | PhaseView::Open
-        | PhaseView::ShuttingDown { .. }
-        | PhaseView::Frozen { .. }
-        | PhaseView::Closing { .. }
-        | PhaseView::Closed { .. }
-        | PhaseView::Aborted
-        | PhaseView::Failed { .. } => 0,
     }
 }
 

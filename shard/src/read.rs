@@ -1,6 +1,6 @@
 //! Answers to reads, and the lines of the host's directory.
 
-use channel::channel::{ChannelView, ConnectionView, PhaseView};
+use channel::channel::{ChannelView, ConnectionView};
 
 use crate::limits;
 use crate::mail::{Answer, Query};
@@ -79,7 +79,7 @@ fn directory_entry(view: &ChannelView) -> DirectoryEntry {
         channel_id: view.channel_id,
         node: view.counterparty_node,
         session,
-        usable: online && view.phase == PhaseView::Open,
+        usable: online && view.usable,
         spendable_msat: view.spendable_msat,
         receivable_msat: view.receivable_msat,
         phase: view.phase.clone(),

@@ -72,7 +72,11 @@ pub struct ChannelView {
     pub connection: ConnectionView,
     pub capacity: Amount,
     pub funding_outpoint: Option<OutPoint>,
+    /// The block with the funding; none before it, and again after a reorganisation took it away.
+    pub funding_height: Option<u32>,
     pub minimum_depth: u32,
+    /// HTLCs can be offered now: open, online, not closing, and the funding deep enough.
+    pub usable: bool,
     pub holder_msat: Msat,
     pub counterparty_msat: Msat,
     /// In flight from us, and to us.
@@ -152,7 +156,9 @@ impl Channel {
             },
             capacity: state.funding_amount(),
             funding_outpoint: state.funding.as_ref().map(|funding| funding.outpoint),
+            funding_height: state.funding.as_ref().and_then(|funding| funding.confirmed).map(|at| at.height),
             minimum_depth: state.terms.minimum_depth,
+            usable: self.is_usable(),
             holder_msat: balances.holder,
             counterparty_msat: balances.counterparty,
             offered_msat: in_flight(
