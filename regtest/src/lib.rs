@@ -9,10 +9,14 @@
 //!
 //! Everything here blocks the calling thread; an async caller uses `spawn_blocking`.
 
+pub mod bench;
 pub mod bitcoind;
+pub mod demo;
+pub mod lab;
 pub mod limits;
 pub mod miner;
 pub mod process;
+pub mod programs;
 pub mod wait;
 
 pub use bitcoind::{Bitcoind, Options, Rpc, RpcError};

@@ -38,3 +38,25 @@ pub const FAN_OUT_OUTPUTS: usize = 1_000;
 
 /// Lines of a log shown in an error; the whole log is named beside them.
 pub const LOG_TAIL_LINES: usize = 15;
+
+/// How long hub or wallet may take from their start until they serve: replaying a journal, and following the chain. It takes a
+/// tenth of a second on an idle machine; the rest is room for one in which every core is taken.
+pub const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a new block may take until hub and wallets know it. Wallets poll.
+pub const CHAIN_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long openings may take that need no more blocks.
+pub const OPEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long payments and closes may take that need no more blocks, restarts included.
+pub const SETTLE_WITHIN: Duration = Duration::from_secs(90);
+
+/// Blocks mined for something that a few blocks bring about.
+pub const PATIENT_BLOCKS: u32 = 40;
+
+/// How often a payment is tried again when somebody was just restarted.
+pub const PAY_TRIES: u32 = 60;
+
+/// Rows asked for in one page: the most that is given.
+pub const PAGE_ROWS: u32 = proto::limits::MAX_PAGE_ROWS;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::lab::LabError;
 use crate::limits::POLL_EVERY;
 
 /// A condition did not come true in time.
@@ -29,4 +30,39 @@ pub fn until<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Option<
         }
         std::thread::sleep(POLL_EVERY);
     }
+}
+
+/// How often a condition of another process is looked at: it costs a call.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// Like [`until`], for a probe that calls others. An error of the probe ends the wait at once; [`Look::NotYet`] says what was
+/// seen instead, for the error in the end.
+///
+/// # Errors
+/// The probe's; [`LabError::TimedOut`].
+pub async fn until_seen<T>(
+    what: &str,
+    within: Duration,
+    mut probe: impl AsyncFnMut() -> Result<Look<T>, LabError>,
+) -> Result<T, LabError> {
+    let deadline = Instant::now() + within;
+    loop {
+        let last = match probe().await? {
+            Look::Seen(value) => return Ok(value),
+            Look::NotYet(last) => last,
+        };
+        if Instant::now() >= deadline {
+            return Err(LabError::TimedOut { what: what.to_owned(), within, last });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What one look at a condition gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look<T> {
+    /// It is true.
+    Seen(T),
+    /// It is not; this is how things stand.
+    NotYet(String),
 }

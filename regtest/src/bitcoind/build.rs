@@ -328,7 +328,7 @@ fn recreate(folder: &Path) -> Result<(), BuildError> {
 }
 
 /// The last lines of a file, indented; empty if it cannot be read.
-pub(super) fn tail(path: &Path) -> String {
+pub(crate) fn tail(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<_> = text.lines().collect();

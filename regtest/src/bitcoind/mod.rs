@@ -12,11 +12,13 @@ mod ports;
 mod progress;
 mod rpc;
 
+pub(crate) use build::tail as log_tail;
 pub use build::{BuildError, SOURCE_CRATE, SOURCE_VERSION};
 pub use call::{Coin, CoinsSummary, View};
 pub use find::{Found, LocateError, OLDEST, Origin, Rejected, Search, Unfit, Version};
 pub use needs::{Lacking, Need};
 pub use node::{Bitcoind, NodeError, Options};
+pub(crate) use ports::unused as unused_port;
 pub use rpc::{Rpc, RpcError};
 
 use std::sync::Mutex;

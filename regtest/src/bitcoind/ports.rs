@@ -19,7 +19,7 @@ const CANDIDATES: Range<u16> = 20_000..32_000;
 ///
 /// # Errors
 /// The operating system's, when a hundred random ports are all taken or may not be used.
-pub(super) fn unused() -> io::Result<SocketAddr> {
+pub(crate) fn unused() -> io::Result<SocketAddr> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..100 {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, rand::thread_rng().gen_range(CANDIDATES)));

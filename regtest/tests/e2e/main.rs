@@ -1,0 +1,18 @@
+//! The whole product against a real bitcoind: every party a process of its own, as a user runs it.
+//!
+//! Each test makes a lab of its own, so that none depends on another and all run at once.
+
+// What fails in a helper fails the test.
+#![allow(clippy::unwrap_used)]
+
+mod chain;
+mod cli;
+mod crash;
+mod foreign;
+mod invoices;
+mod payments;
+mod processes;
+mod refusals;
+mod story;
+mod streams;
+mod support;

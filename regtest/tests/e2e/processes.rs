@@ -1,0 +1,141 @@
+//! Processes: one at a time on the same data, clean stops, and configurations that cannot work.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use regtest::arguments;
+use regtest::lab::{Lab, audit};
+use regtest::programs::Name;
+
+use crate::support::{LARGE_MSAT, SOON, assert_settled, balance_msat, options, pair};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_the_same_data_is_refused_by_name() {
+    let mut lab = Lab::start(options()).await.unwrap();
+    let wallet = lab.add_wallet("only").await.unwrap();
+    let hub = lab.program().output(Name::Hubd, &lab.hub().arguments()).await.unwrap();
+    assert_eq!(hub.status.code(), Some(3), "{}", hub.stderr);
+    assert!(hub.stderr.contains("another process uses"), "{}", hub.stderr);
+    let second = lab.program().output(Name::Hubwallet, &wallet.daemon_arguments()).await.unwrap();
+    assert!(!second.status.success());
+    assert!(second.stderr.contains("another process uses"), "{}", second.stderr);
+    // The first ones go on.
+    lab.hub().info().await.unwrap();
+    wallet.info().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_stop_and_start_keeps_everything() {
+    let (lab, payer, payee) = pair().await;
+    let invoice = payee.invoice(LARGE_MSAT, "before").await.unwrap();
+    assert_settled(&payer.pay(&invoice).await.unwrap());
+    lab.quiet().await.unwrap();
+    let before = (balance_msat(&payer).await, balance_msat(&payee).await);
+    lab.hub().stop().await.unwrap();
+    payer.stop().await.unwrap();
+    payee.stop().await.unwrap();
+    lab.hub().start_again().await.unwrap();
+    payer.start_again().await.unwrap();
+    payee.start_again().await.unwrap();
+    payer.is_usable(1, SOON).await.unwrap();
+    payee.is_usable(1, SOON).await.unwrap();
+    assert_eq!((balance_msat(&payer).await, balance_msat(&payee).await), before);
+    audit::channels(&lab).await.unwrap();
+    assert_eq!(payee.payments().await.unwrap().len(), 1);
+    let invoice = payee.invoice(LARGE_MSAT, "after").await.unwrap();
+    assert_settled(&payer.pay(&invoice).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hubd_refuses_what_it_cannot_run_with_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = options().program;
+    let rows: [(&[&str], i32, &str); 5] = [
+        (&["--network", "bitcoin"], 2, "regtest"),
+        (&["--set", "policy.fee_ppm=-1"], 2, "policy.fee_ppm"),
+        (&["--set", "policy.nonsense=1"], 2, "policy.nonsense"),
+        (&["--operator-listen", "0.0.0.0:0"], 2, "loopback"),
+        (&["--nonsense"], 2, "--nonsense"),
+    ];
+    for (flags, code, word) in rows {
+        let mut arguments = Vec::from(arguments!["--data-dir", folder.path().join("hub")]);
+        arguments.extend(flags.iter().map(std::ffi::OsString::from));
+        let output = program.output(Name::Hubd, &arguments).await.unwrap();
+        assert_eq!(output.status.code(), Some(code), "{flags:?}: {}", output.stderr);
+        assert!(output.stderr.contains(word), "{flags:?}: {}", output.stderr);
+    }
+}
+
+/// Answers every call as a node of the main network would.
+fn node_of_the_main_network() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer_calls(stream));
+        }
+    });
+    address
+}
+
+fn answer_calls(mut stream: std::net::TcpStream) {
+    let genesis = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f";
+    let result = serde_json::json!({
+        "chain": "main", "blocks": 0, "headers": 0, "bestblockhash": genesis, "difficulty": 1.0, "time": 0,
+        "mediantime": 0, "verificationprogress": 1.0, "initialblockdownload": false, "chainwork": "00",
+        "size_on_disk": 0, "pruned": false, "warnings": [], "bits": "1d00ffff", "target": "00",
+    });
+    let mut received = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        received.extend_from_slice(&buffer[..count]);
+        let text = String::from_utf8_lossy(&received).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+        });
+        if body.len() < length.unwrap_or(0) {
+            continue;
+        }
+        let call: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+        let single = |call: &serde_json::Value| serde_json::json!({ "result": result, "error": null, "id": call["id"] });
+        let answer = match &call {
+            serde_json::Value::Array(calls) => calls.iter().map(single).collect(),
+            one => single(one),
+        };
+        let answer = answer.to_string();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            answer.len()
+        );
+        if stream.write_all((head + &answer).as_bytes()).is_err() {
+            return;
+        }
+        received.clear();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bitcoind_of_another_network_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let cookie = folder.path().join("cookie");
+    std::fs::write(&cookie, "user:password").unwrap();
+    let arguments = arguments![
+        "--data-dir",
+        folder.path().join("hub"),
+        "--wallets-listen",
+        "127.0.0.1:0",
+        "--operator-listen",
+        "127.0.0.1:0",
+        "--bitcoind-url",
+        format!("http://{}", node_of_the_main_network()),
+        "--bitcoind-cookie-file",
+        &cookie,
+    ];
+    let program = options().program;
+    let output = program.output(Name::Hubd, &arguments);
+    let output = tokio::time::timeout(SOON, output).await.expect("hubd ends by itself").unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", output.stderr);
+    assert!(output.stderr.contains("main") && output.stderr.contains("regtest"), "{}", output.stderr);
+}
