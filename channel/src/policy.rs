@@ -93,3 +93,117 @@ impl Policy {
         cltv_expiry.saturating_sub(self.min_cltv_expiry_ahead.max(1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::PaymentHash;
+    use crate::ids::StreamId;
+    use crate::message::Recipient;
+
+    const HEIGHT: u32 = 1_000;
+
+    fn policy() -> Policy {
+        Policy {
+            fee_base_msat: 1_000,
+            fee_ppm: 100,
+            cltv_expiry_delta: 40,
+            max_cltv_expiry_delta: 500,
+            min_cltv_expiry_ahead: 10,
+            htlc_minimum_msat: Msat::from_u32(1),
+            max_in_flight_percent: 80,
+            max_accepted_htlcs: 20,
+            max_accepted_dust_htlcs: 50,
+            max_dust_htlc_exposure_msat: Msat::from_sat_u32(5_000),
+            dust_limit_sat: 354,
+            to_self_delay_blocks: 144,
+            max_to_self_delay_blocks: 2_016,
+            minimum_depth: 3,
+            min_capacity_sat: 20_000,
+            max_capacity_sat: 100_000_000,
+            max_closing_fee_sat: 2_000,
+        }
+    }
+
+    fn msat(amount: u64) -> Msat {
+        Msat::new(amount).unwrap()
+    }
+
+    #[test]
+    fn the_fee_is_the_base_and_the_proportion_rounded_down() {
+        for (amount, fee) in
+            [(0, 1_000), (9_999, 1_000), (10_000, 1_001), (19_999, 1_001), (1_000_000, 1_100)]
+        {
+            assert_eq!(policy().forwarding_fee(msat(amount)), Some(msat(fee)), "of {amount}");
+        }
+        let free = Policy { fee_base_msat: 0, fee_ppm: 0, ..policy() };
+        assert_eq!(free.forwarding_fee(Msat::MAX), Some(Msat::ZERO));
+        let greedy = Policy { fee_base_msat: u64::MAX, fee_ppm: u32::MAX, ..policy() };
+        assert_eq!(greedy.forwarding_fee(Msat::MAX), None);
+    }
+
+    /// An HTLC that pays for what it asks to pass on, to the last msat and block.
+    fn exact() -> (UpdateAddHtlc, ForwardInstruction) {
+        let incoming = UpdateAddHtlc {
+            id: 0,
+            amount_msat: msat(1_000_000 + 1_100),
+            payment_hash: PaymentHash::from_bytes([1; 32]),
+            cltv_expiry: HEIGHT + 100 + 40,
+            recipient: Recipient::Stream { id: StreamId([1; 16]), index: 0 },
+            forward: None,
+            payload: Vec::new(),
+        };
+        let instruction = ForwardInstruction { amount_msat: msat(1_000_000), cltv_expiry: HEIGHT + 100 };
+        (incoming, instruction)
+    }
+
+    #[test]
+    fn a_forward_that_pays_and_leaves_time_to_the_last_msat_and_block_is_taken() {
+        let (incoming, instruction) = exact();
+        assert_eq!(policy().check_forward(&incoming, &instruction, HEIGHT), Ok(()));
+    }
+
+    #[test]
+    fn a_forward_that_lacks_one_msat_or_one_block_is_refused_by_name() {
+        type Change = fn(&mut UpdateAddHtlc, &mut ForwardInstruction);
+        let cases: [(Change, FailureReason); 7] = [
+            (|incoming, _| incoming.amount_msat = msat(1_001_099), FailureReason::FeeTooLow),
+            (|_, forward| forward.amount_msat = msat(1_000_001), FailureReason::FeeTooLow),
+            (|_, forward| forward.amount_msat = Msat::ZERO, FailureReason::AmountOutOfRange),
+            (|_, forward| forward.amount_msat = Msat::MAX, FailureReason::AmountOutOfRange),
+            (|incoming, _| incoming.cltv_expiry -= 1, FailureReason::ExpiryTooSoon),
+            (|_, forward| forward.cltv_expiry = HEIGHT + 9, FailureReason::ExpiryTooSoon),
+            (
+                |incoming, forward| {
+                    incoming.cltv_expiry = HEIGHT + 600;
+                    forward.cltv_expiry = HEIGHT + 501;
+                },
+                FailureReason::ExpiryTooFar,
+            ),
+        ];
+        for (change, reason) in cases {
+            let (mut incoming, mut instruction) = exact();
+            change(&mut incoming, &mut instruction);
+            assert_eq!(policy().check_forward(&incoming, &instruction, HEIGHT), Err(reason));
+        }
+    }
+
+    #[test]
+    fn an_expiry_is_judged_without_overflow_at_any_height() {
+        for (expiry, height, verdict) in [
+            (HEIGHT + 10, HEIGHT, Ok(())),
+            (HEIGHT + 9, HEIGHT, Err(FailureReason::ExpiryTooSoon)),
+            (0, u32::MAX, Err(FailureReason::ExpiryTooSoon)),
+            (u32::MAX, 0, Err(FailureReason::ExpiryTooFar)),
+            (u32::MAX, u32::MAX, Err(FailureReason::ExpiryTooSoon)),
+        ] {
+            assert_eq!(policy().check_expiry(expiry, height), verdict);
+        }
+        assert_eq!(policy().sign_by_height(HEIGHT + 10), HEIGHT);
+        assert_eq!(policy().sign_by_height(3), 0);
+        // What may be signed now is what is not too soon now.
+        let eager = Policy { min_cltv_expiry_ahead: 0, ..policy() };
+        assert_eq!(eager.check_expiry(HEIGHT, HEIGHT), Err(FailureReason::ExpiryTooSoon));
+        assert_eq!(eager.sign_by_height(HEIGHT + 1), HEIGHT);
+    }
+}

@@ -2,8 +2,10 @@
 
 mod adversary;
 mod flows;
+mod forwards;
 mod hostile;
 mod model;
+mod offers;
 mod pair;
 mod parameters;
 mod refusals;

@@ -46,7 +46,7 @@ macro_rules! variants {
     ($name:ident, $all:ident, $type:ident, [$($variant:ident),* $(,)?]) => {
         const $all: &[&str] = &[$(stringify!($variant)),*];
 
-        fn $name(value: &$type) -> &'static str {
+        pub(super) fn $name(value: &$type) -> &'static str {
             match value {
                 $($type::$variant { .. } => stringify!($variant),)*
             }
