@@ -116,9 +116,9 @@ pub fn recover(
     let desk = recover_desk(&recovery).map_err(|error| cannot_start(error.to_string()))?;
     let height = desk.replay.memory().map_or(0, |memory| memory.tip().height);
     shared.tip.set(height);
-    let control = Control::recover(control_setup(config, data_dir, &shared), &recovery)
-        .map_err(|error| cannot_start(format!("the registry cannot be rebuilt: {error}")))?;
     let (chain, to_desk) = mpsc::unbounded_channel();
+    let control = Control::recover(control_setup(config, data_dir, &shared, chain.clone()), &recovery)
+        .map_err(|error| cannot_start(format!("the registry cannot be rebuilt: {error}")))?;
     let shards = recover_shards(&shared, height, &recovery, &chain)?;
     let shards =
         shards.into_iter().zip(receivers).map(|((shard, outlet), mail)| (shard, outlet, mail)).collect();
@@ -170,7 +170,12 @@ fn make_epoch_durable(log: &Log, epoch: u64) -> Result<(), Failed> {
     log.wait_durable(position).map_err(Failed::with(Exit::Fault))
 }
 
-fn control_setup(config: &Config, data_dir: &DataDir, shared: &Shared) -> ControlSetup {
+fn control_setup(
+    config: &Config,
+    data_dir: &DataDir,
+    shared: &Shared,
+    chain: mpsc::UnboundedSender<ToDesk>,
+) -> ControlSetup {
     let minimum = config.journal.headroom_mib.saturating_mul(MIB);
     ControlSetup {
         log: shared.log.clone(),
@@ -178,6 +183,7 @@ fn control_setup(config: &Config, data_dir: &DataDir, shared: &Shared) -> Contro
         sessions: shared.sessions.clone(),
         directory: shared.directory.clone(),
         gate: shared.gate.clone(),
+        chain,
         inbound: config.inbound.clone(),
         streams: config.streams.clone(),
         max_channels_per_wallet: config.wallets.max_channels_per_wallet,

@@ -3,7 +3,9 @@
 use bitcoin::{FeeRate, TxOut, Weight};
 use channel::closing::ClosingTerms;
 use channel::event::Command;
-use channel::ids::OwnerId;
+use channel::ids::{OwnerId, SessionId};
+use channel::keys::Point;
+use proto::frame::InboundRequest;
 use settlement::desk::DeskRequest;
 use settlement::desk::service::DeskHandle;
 use settlement::fees::{FeeBounds, FeeEstimator, fee_for};
@@ -13,6 +15,7 @@ use shard::{ChainRequest, Mail};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
+use crate::control::ControlMail;
 use crate::limits::CLOSING_VBYTES;
 use crate::mailboxes::Mailboxes;
 
@@ -22,6 +25,12 @@ pub enum ToDesk {
     Request(OwnerId, ChainRequest),
     /// The channel ended, durably.
     Forget(OwnerId),
+    /// Tell the control thread what the coins allow, for this wallet's request.
+    Funds {
+        session: SessionId,
+        node: Point,
+        request: InboundRequest,
+    },
 }
 
 /// How closing terms are made.
@@ -31,7 +40,7 @@ pub struct Terms {
     pub publish_within_blocks: u32,
 }
 
-/// Passes requests on until every shard is gone.
+/// Passes requests on until everybody who asks is gone.
 pub async fn forward_requests(
     mut requests: mpsc::UnboundedReceiver<ToDesk>,
     desk: DeskHandle,
@@ -44,6 +53,14 @@ pub async fn forward_requests(
             ToDesk::Request(owner, request) => (owner, request),
             ToDesk::Forget(owner) => {
                 desk.request(owner, DeskRequest::Forget);
+                continue;
+            }
+            ToDesk::Funds { session, node, request } => {
+                let (desk, mailboxes) = (desk.clone(), mailboxes.clone());
+                tokio::spawn(async move {
+                    let spendable = desk.summary().await.ok().map(|summary| summary.spendable);
+                    mailboxes.control(ControlMail::Funds { session, node, request, spendable });
+                });
                 continue;
             }
         };

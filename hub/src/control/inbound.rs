@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use bitcoin::Amount;
 use channel::bytes::KeyId;
 use channel::event::{OpenRequest, Role};
 use channel::ids::{ChannelId, OwnerId, SessionId};
@@ -13,6 +14,7 @@ use proto::request_id::RequestId;
 use rand::RngCore;
 use shard::{Mail, Refused, Reply, ReplyTo};
 
+use crate::chain::ToDesk;
 use crate::directory::Place;
 use crate::session::ToWallet;
 
@@ -21,35 +23,77 @@ use super::registry::{Inbound, InboundState, Input, RegistryError};
 use super::thread::Control;
 
 impl Control {
-    pub(super) fn inbound(&mut self, session: SessionId, node: Point, asked: &InboundRequest) {
-        match self.open_inbound(session, node, asked) {
+    /// A wallet asks. What the request alone does not refuse depends on the hub's coins, which the desk knows.
+    pub(super) fn inbound(&mut self, session: SessionId, node: Point, asked: InboundRequest) {
+        let request_id = asked.request_id;
+        match self.consider(&node, &asked) {
+            Ok(Considered::New(_)) => {
+                if self.setup.sessions.may_open(node, Instant::now()) {
+                    // A desk that is gone stopped with the process; the wallet asks the next one again.
+                    let _ = self.setup.chain.send(ToDesk::Funds { session, node, request: asked });
+                } else {
+                    let text = "too many openings in this hour (wallets.opens_per_hour): try again later";
+                    self.answer(&node, request_id, Err(detail(ErrorCode::LimitReached, text)));
+                }
+            }
+            Ok(Considered::UnderWay) => {}
+            Ok(Considered::Known(channel)) => self.answer(&node, request_id, Ok(channel)),
+            Err(refusal) => self.answer(&node, request_id, Err(refusal)),
+        }
+    }
+
+    /// The desk answered. Another request may have been taken meanwhile, so everything is looked at again. Coins may still be
+    /// too few once fees are known, or taken by another opening: then the desk builds nothing and the opening is aborted.
+    pub(super) fn funded(
+        &mut self,
+        session: SessionId,
+        node: Point,
+        asked: &InboundRequest,
+        spendable: Option<Amount>,
+    ) {
+        let opened = self.consider(&node, asked).and_then(|considered| match considered {
+            Considered::New(request) => {
+                check_funds(asked.amount_sat, spendable)?;
+                self.open_inbound(session, node, request, asked.amount_sat)?;
+                Ok(None)
+            }
+            Considered::UnderWay => Ok(None),
+            Considered::Known(channel) => Ok(Some(channel)),
+        });
+        match opened {
+            // The shard decides, and answers later.
             Ok(None) => {}
             Ok(Some(channel)) => self.answer(&node, asked.request_id, Ok(channel)),
             Err(refusal) => self.answer(&node, asked.request_id, Err(refusal)),
         }
     }
 
-    /// `Ok(None)`: the shard decides, and answers later.
-    fn open_inbound(
-        &mut self,
-        session: SessionId,
-        node: Point,
-        asked: &InboundRequest,
-    ) -> Result<Option<ChannelId>, ErrorDetail> {
+    /// Whether the request is a repeat, and whether the hub's policy allows a new one.
+    fn consider(&self, node: &Point, asked: &InboundRequest) -> Result<Considered, ErrorDetail> {
         let request = RequestId::from_bytes(asked.request_id).map_err(ErrorDetail::from)?;
-        if let Some(known) = self.registry.inbound().get(&(node, request.0)) {
+        if let Some(known) = self.registry.inbound().get(&(*node, request.0)) {
             if known.amount_sat != asked.amount_sat {
                 let text = format!("this request_id came before for {} sat", known.amount_sat);
                 return Err(detail(ErrorCode::RequestIdReused, text));
             }
             return match known.state {
                 // The first is still under way: its answer serves the repeat too.
-                InboundState::Requested => Ok(None),
-                InboundState::Opened | InboundState::Ended => Ok(Some(known.channel_id)),
+                InboundState::Requested => Ok(Considered::UnderWay),
+                InboundState::Opened | InboundState::Ended => Ok(Considered::Known(known.channel_id)),
             };
         }
         request.check_age(self.turn.now_ms).map_err(ErrorDetail::from)?;
-        self.check_policy(&node, asked.amount_sat)?;
+        self.check_policy(node, asked.amount_sat)?;
+        Ok(Considered::New(request))
+    }
+
+    fn open_inbound(
+        &mut self,
+        session: SessionId,
+        node: Point,
+        request: RequestId,
+        amount_sat: u64,
+    ) -> Result<(), ErrorDetail> {
         let owner = self.setup.mailboxes.placement().place();
         let owner = owner.map_err(|error| detail(ErrorCode::LimitReached, error.to_string()))?;
         let channel_id = ChannelId(random());
@@ -59,11 +103,10 @@ impl Control {
             self.setup.max_channels_per_wallet,
         );
         taken.map_err(|taken| detail(ErrorCode::LimitReached, taken.to_string()))?;
-        let inbound =
-            Inbound { amount_sat: asked.amount_sat, owner, channel_id, state: InboundState::Requested };
+        let inbound = Inbound { amount_sat, owner, channel_id, state: InboundState::Requested };
         self.journal(Input::InboundRequested { node, request: request.0, inbound });
         self.ask_shard(session, node, request, inbound);
-        Ok(None)
+        Ok(())
     }
 
     fn check_policy(&self, node: &Point, amount_sat: u64) -> Result<(), ErrorDetail> {
@@ -83,12 +126,7 @@ impl Control {
         }
         self.registry
             .check_inbound(node, amount_sat, policy.max_channels_per_wallet, policy.max_sat_per_wallet)
-            .map_err(|error| detail(code(&error), error.to_string()))?;
-        if !self.setup.sessions.may_open(*node, Instant::now()) {
-            let text = "too many openings in this hour (wallets.opens_per_hour): try again later";
-            return Err(detail(ErrorCode::LimitReached, text));
-        }
-        Ok(())
+            .map_err(|error| detail(code(&error), error.to_string()))
     }
 
     /// The shard is asked after this turn's append, so the request's row precedes the channel's first in the log.
@@ -169,6 +207,26 @@ impl Control {
         let to = self.setup.sessions.outgoing_to(node);
         self.tell(to, ToWallet::InboundReply(InboundReply { request_id, result }));
     }
+}
+
+/// What is to be done about a request.
+enum Considered {
+    New(RequestId),
+    /// The same request came before: its answer is still to come, and serves both.
+    UnderWay,
+    Known(ChannelId),
+}
+
+fn check_funds(amount_sat: u64, spendable: Option<Amount>) -> Result<(), ErrorDetail> {
+    let Some(spendable) = spendable else {
+        return Err(detail(ErrorCode::Stopping, "the hub is stopping"));
+    };
+    if spendable.to_sat() < amount_sat {
+        let text = format!("the hub's coins on the chain do not allow a channel of {amount_sat} sat for now");
+        let advice = "ask for less, or later";
+        return Err(ErrorDetail { advice: advice.into(), ..detail(ErrorCode::InsufficientFunds, text) });
+    }
+    Ok(())
 }
 
 fn code(error: &RegistryError) -> ErrorCode {

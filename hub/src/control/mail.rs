@@ -1,5 +1,6 @@
 //! What the control thread is told and asked.
 
+use bitcoin::Amount;
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
 use journal::Position;
@@ -32,6 +33,13 @@ pub enum ControlMail {
         session: SessionId,
         node: Point,
         request: InboundRequest,
+    },
+    /// The desk's answer about such a request: the coins that an opening could spend. None while the desk is stopping.
+    Funds {
+        session: SessionId,
+        node: Point,
+        request: InboundRequest,
+        spendable: Option<Amount>,
     },
     /// What became of an opening that such a request caused.
     Opened {

@@ -9,9 +9,10 @@ use channel::ids::{OwnerId, StreamId};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use journal::{Batch, Content, Log, Position, Recovery, Snapshot};
 use shard::{MachineLog, Mail, Outbox};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
+use crate::chain::ToDesk;
 use crate::config;
 use crate::directory::Directory;
 use crate::events::{HubEvent, HubHappening};
@@ -34,6 +35,8 @@ pub struct ControlSetup {
     pub sessions: Arc<Sessions>,
     pub directory: Arc<Directory>,
     pub gate: Arc<Gate>,
+    /// Asked what the hub's coins allow.
+    pub chain: mpsc::UnboundedSender<ToDesk>,
     pub inbound: config::Inbound,
     pub streams: config::Streams,
     pub max_channels_per_wallet: usize,
@@ -180,7 +183,10 @@ impl Control {
                 self.event(HubHappening::PeerDisconnected { node })
             }
             ControlMail::Relay { session, node, relay } => self.relay(session, node, relay),
-            ControlMail::Inbound { session, node, request } => self.inbound(session, node, &request),
+            ControlMail::Inbound { session, node, request } => self.inbound(session, node, request),
+            ControlMail::Funds { session, node, request, spendable } => {
+                self.funded(session, node, &request, spendable);
+            }
             ControlMail::Opened { node, request, result } => self.opened(node, request, result),
             ControlMail::Finished { owner, channel } => self.finished(owner, channel),
             ControlMail::Remember { request, body, reply } => {
@@ -220,6 +226,7 @@ impl Control {
             | ControlMail::SessionDown { .. }
             | ControlMail::Relay { .. }
             | ControlMail::Inbound { .. }
+            | ControlMail::Funds { .. }
             | ControlMail::Opened { .. }
             | ControlMail::Finished { .. }
             | ControlMail::Earned { .. }

@@ -41,6 +41,9 @@ use closing::Pending;
 use record::{Record, State};
 use watches::{Watch, Watches};
 
+/// The coins that openings are funded from.
+const FUNDING_COINS: CoinChoice = CoinChoice::ConfirmedOrOwnChange;
+
 /// What a desk is made from; the same at every start.
 #[derive(Clone)]
 pub struct DeskConfig {
@@ -163,6 +166,7 @@ impl Desk {
     pub fn summary(&self) -> DeskSummary {
         DeskSummary {
             balance: self.wallet.balance(),
+            spendable: self.wallet.spendable(FUNDING_COINS),
             height: self.memory.tip().height,
             tickets_waiting: self.batches.waiting().len(),
             batches: self.batches.records().len(),
@@ -291,7 +295,7 @@ impl Desk {
         let request = FundingRequest {
             outputs: &outputs,
             feerate: now.feerate,
-            coins: CoinChoice::ConfirmedOrOwnChange,
+            coins: FUNDING_COINS,
             fees: self.config.fees,
             randomness: now.randomness,
         };

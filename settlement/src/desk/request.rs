@@ -32,6 +32,8 @@ pub enum DeskRequest {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeskSummary {
     pub balance: OnchainBalance,
+    /// The coins that a funding transaction could spend now: those in the chain and our own change, fees not counted.
+    pub spendable: Amount,
     /// Height of the last block taken in.
     pub height: u32,
     /// Tickets that wait for their batch.

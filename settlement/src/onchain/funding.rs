@@ -7,7 +7,7 @@ use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::rand::SeedableRng;
 use bitcoin::secp256k1::rand::rngs::StdRng;
 use bitcoin::sighash::SighashCache;
-use bitcoin::{FeeRate, OutPoint, Transaction, TxOut, Witness};
+use bitcoin::{Amount, FeeRate, OutPoint, Transaction, TxOut, Witness};
 
 use super::{CoinState, OnchainError, OnchainWallet};
 use crate::fees::FeeBounds;
@@ -142,8 +142,20 @@ impl OnchainWallet {
         }
     }
 
+    /// The sum of the coins that a funding transaction could spend now, fees not counted.
+    pub fn spendable(&self, choice: CoinChoice) -> Amount {
+        let allowed = self.allowed(choice);
+        let coins = self.coins().into_iter().filter(|coin| allowed(coin.state));
+        coins.map(|coin| coin.output.value).sum()
+    }
+
     /// The coins that must not be chosen, besides those locked or immature, which bdk leaves out itself.
     fn excluded(&self, choice: CoinChoice) -> Vec<OutPoint> {
+        let allowed = self.allowed(choice);
+        self.coins().into_iter().filter(|coin| !allowed(coin.state)).map(|coin| coin.outpoint).collect()
+    }
+
+    fn allowed(&self, choice: CoinChoice) -> impl Fn(CoinState) -> bool + use<> {
         let waiting = self
             .wallet
             .transactions()
@@ -153,12 +165,11 @@ impl OnchainWallet {
             CoinChoice::Confirmed => false,
             CoinChoice::ConfirmedOrOwnChange => waiting < limits::MAX_UNCONFIRMED_CHAIN,
         };
-        let allowed = |state| match state {
+        move |state| match state {
             CoinState::Confirmed { .. } => true,
             CoinState::OwnChange => change,
             CoinState::Unconfirmed | CoinState::Immature | CoinState::Locked => false,
-        };
-        self.coins().into_iter().filter(|coin| !allowed(coin.state)).map(|coin| coin.outpoint).collect()
+        }
     }
 
     fn sign_all(&self, mut transaction: Transaction) -> Result<Transaction, OnchainError> {

@@ -196,7 +196,10 @@ fn own_change_is_spent_before_it_confirms_but_a_strangers_payment_is_not() {
     rig.journal();
     rig.restart();
     let balance = rig.wallet.balance();
-    assert_eq!(sat(balance.unconfirmed), 500_000 + 80_000 - sat(first.funding.fee()));
+    let change = 80_000 - sat(first.funding.fee());
+    assert_eq!(sat(balance.unconfirmed), 500_000 + change);
+    assert_eq!(sat(rig.wallet.spendable(CoinChoice::ConfirmedOrOwnChange)), change);
+    assert_eq!(sat(rig.wallet.spendable(CoinChoice::Confirmed)), 0);
     let second = rig.build(20_000, 2).unwrap();
     assert_eq!(second.locked[0].txid, first.funding.txid());
     rig.wallet.release(second.funding.transaction(), 6);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bitcoin::Amount;
 use channel::amount::Msat;
 use channel::ids::{ChannelId, SessionId};
 use channel::keys::Point;
@@ -30,6 +31,9 @@ struct Fixture {
     sessions: Arc<Sessions>,
     directory: Arc<Directory>,
     gate: Arc<Gate>,
+    chain: mpsc::UnboundedReceiver<ToDesk>,
+    /// What the desk says the coins allow.
+    spendable: Option<Amount>,
 }
 
 /// A control thread over the journal in the folder, with what an earlier run left there.
@@ -42,6 +46,7 @@ fn fixture(folder: &Path) -> Fixture {
     let mailboxes = Mailboxes::new(vec![shard_sender], control_sender, Arc::new(Placement::new(1, 1)));
     let sessions = Arc::new(Sessions::new(mailboxes.clone(), 9, 99));
     let (directory, gate) = (Arc::<Directory>::default(), Arc::<Gate>::default());
+    let (chain_sender, chain) = mpsc::unbounded_channel();
     let config = crate::config::load(&crate::config::Layers::default()).unwrap();
     let setup = ControlSetup {
         log,
@@ -49,6 +54,7 @@ fn fixture(folder: &Path) -> Fixture {
         sessions: sessions.clone(),
         directory: directory.clone(),
         gate: gate.clone(),
+        chain: chain_sender,
         inbound: config::Inbound {
             max_channel_sat: 1_000_000,
             max_sat_per_wallet: 1_500_000,
@@ -60,7 +66,8 @@ fn fixture(folder: &Path) -> Fixture {
         headroom: (folder.to_owned(), Headroom { minimum: 1 }),
     };
     let control = Control::recover(setup, &recovery).unwrap();
-    Fixture { control, committer, shard, sessions, directory, gate }
+    let spendable = Some(Amount::from_sat(10_000_000));
+    Fixture { control, committer, shard, sessions, directory, gate, chain, spendable }
 }
 
 impl Fixture {
@@ -92,6 +99,16 @@ impl Fixture {
     fn inbound(&mut self, session: SessionId, request_id: [u8; 16], amount_sat: u64) {
         let request = InboundRequest { request_id, amount_sat };
         self.turn([ControlMail::Inbound { session, node: PAYER, request }]);
+        self.funds();
+    }
+
+    /// The desk answers everything it was asked.
+    fn funds(&mut self) {
+        while let Ok(asked) = self.chain.try_recv() {
+            let ToDesk::Funds { session, node, request } = asked else { panic!("{asked:?}") };
+            let spendable = self.spendable;
+            self.turn([ControlMail::Funds { session, node, request, spendable }]);
+        }
     }
 
     /// The opening that the shard is asked for.
@@ -265,6 +282,40 @@ fn each_rule_of_the_hubs_own_openings_is_refused_by_name() {
     hub.inbound(session, id(4), 100_000);
     hub.commit();
     assert_eq!(answers(&mut to_wallet), [Err(ErrorCode::DiskNearlyFull)]);
+}
+
+#[test]
+fn an_opening_that_the_coins_do_not_allow_is_refused_early_and_may_be_asked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (session, mut to_wallet) = hub.connect(PAYER);
+    hub.spendable = Some(Amount::from_sat(999_999));
+    hub.inbound(session, id(1), 1_000_000);
+    assert_eq!(hub.opening(), None);
+    assert!(hub.committer.turn().unwrap().is_none(), "a refusal leaves nothing in the journal");
+    assert_eq!(answers(&mut to_wallet), [Err(ErrorCode::InsufficientFunds)]);
+    hub.spendable = Some(Amount::from_sat(1_000_000));
+    hub.inbound(session, id(1), 1_000_000);
+    assert!(hub.opening().is_some());
+    hub.spendable = None;
+    hub.inbound(session, id(2), 100_000);
+    hub.commit();
+    assert_eq!(answers(&mut to_wallet), [Err(ErrorCode::Stopping)]);
+}
+
+#[test]
+fn a_request_repeated_before_the_desk_answers_opens_one_channel() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (session, _to_wallet) = hub.connect(PAYER);
+    let request = InboundRequest { request_id: id(1), amount_sat: 500_000 };
+    for _ in 0..2 {
+        hub.turn([ControlMail::Inbound { session, node: PAYER, request: request.clone() }]);
+    }
+    hub.funds();
+    assert!(hub.opening().is_some());
+    assert_eq!(hub.opening(), None);
+    assert_eq!(hub.control.registry().inbound().len(), 1);
 }
 
 #[test]
