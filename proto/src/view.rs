@@ -52,6 +52,7 @@ pub fn channel_out(view: &ChannelView, height: u32) -> pb::Channel {
         closing_height,
         failure: failure_text(&view.phase),
         format: channel::format::CommitmentFormat::ZeroFeeCommitments.name().to_owned(),
+        paid_sat: view.paid_sat,
     }
 }
 

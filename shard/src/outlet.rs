@@ -1,13 +1,14 @@
-//! What goes out of a shard. The host implements [`Outlet`]; every call except `internal` and `publish` is made only
-//! after the journal rows it depends on are durable.
+//! What goes out of a shard. The host implements [`Outlet`]; every call except `internal`, `publish` and `ending` is made
+//! only after the journal rows it depends on are durable.
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
 use channel::amount::Msat;
-use channel::channel::{PhaseView, PublishJob, ReadyTicket};
+use channel::channel::{ChannelView, PhaseView, PublishJob, ReadyTicket};
 use channel::forward::Internal;
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
 use channel::message::Message;
+use journal::Retained;
 
 use crate::mail::{Refused, Reply, ReplyTo};
 
@@ -36,6 +37,13 @@ pub trait Outlet {
 
     /// A peer's message changed nothing, for this reason. The peer was told where that helps it. Hosts may close the session.
     fn peer_refused(&mut self, session: SessionId, channel: ChannelId, why: PeerRefusal);
+
+    /// A channel ends in the batch that is being collected. What is returned is kept with it: the end and this row become
+    /// durable together.
+    fn ending(&mut self, view: &ChannelView) -> Option<Retained> {
+        let _ = view;
+        None
+    }
 
     /// The channel ended and its end is durable: forget it.
     fn finished(&mut self, owner: OwnerId, channel: ChannelId);

@@ -256,7 +256,7 @@ impl Shard {
     pub(crate) fn close(&mut self, outlet: &mut impl Outlet) -> Result<Turned, Fault> {
         self.turn.events.drain_into(&mut self.turn.batch.events);
         self.publish_touched(outlet);
-        self.bury_ended();
+        self.bury_ended(outlet);
         self.take_snapshots();
         let mut appended = None;
         if !self.turn.batch.is_empty() {

@@ -5,6 +5,7 @@
 use channel::ids::OwnerId;
 
 use crate::limits;
+use crate::outlet::Outlet;
 use crate::quarantine::Evidence;
 use crate::release::Outgoing;
 use crate::shard::{Run, Shard};
@@ -69,10 +70,11 @@ impl Shard {
     }
 
     /// At a turn's end: channels that ended in it get their tombstone and can no longer be found.
-    pub(crate) fn bury_ended(&mut self) {
+    pub(crate) fn bury_ended(&mut self, outlet: &mut impl Outlet) {
         while let Some(slot) = self.turn.ended.pop() {
-            let tombstone = self.table.get(slot).log.tombstone();
-            self.turn.batch.snapshots.push(tombstone);
+            let hosted = self.table.get(slot);
+            self.turn.batch.snapshots.push(hosted.log.tombstone());
+            self.turn.batch.retained.extend(outlet.ending(&hosted.channel.view()));
             self.table.retire(slot);
             self.turn.pending.push(Outgoing::Finished { slot });
         }

@@ -2,9 +2,10 @@
 //!
 //! Events share the journal's index with the channels' (shard's [`shard::EventRecord`]); the first byte tells them apart.
 
-use bitcoin::Txid;
-use channel::channel::PhaseView;
+use bitcoin::{OutPoint, Txid};
+use channel::channel::{ChannelView, PhaseView};
 use channel::ids::{ChannelId, StreamId};
+use channel::parameters::Side;
 use journal::Retained;
 use serde::{Deserialize, Serialize};
 
@@ -106,18 +107,31 @@ pub fn read_payment(value: &[u8]) -> Result<Ended, UnknownEvent> {
     postcard::from_bytes(value).map_err(|_| UnknownEvent)
 }
 
-/// A channel that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A channel that ended: what is kept of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedChannel {
     pub channel_id: ChannelId,
-    /// The closing transaction and its block's height; none if the opening was given up.
-    pub closing: Option<(Txid, u32)>,
+    pub capacity_sat: u64,
+    /// This wallet funded it.
+    pub funded_locally: bool,
+    pub funding: Option<OutPoint>,
+    /// The agreed close; none if the opening was given up.
+    pub closing: Option<Closing>,
+}
+
+/// A close that is final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    pub txid: Txid,
+    pub height: u32,
+    /// What this wallet's output holds.
+    pub paid_sat: u64,
 }
 
 /// The row that remembers a channel's end.
-pub(crate) fn closed_row(entry: &shard::DirectoryEntry) -> Retained {
-    let closing = match entry.phase {
-        PhaseView::Closed { txid, height } => Some((txid, height)),
+pub(crate) fn closed_row(view: &ChannelView) -> Retained {
+    let closing = match view.phase {
+        PhaseView::Closed { txid, height } => Some(Closing { txid, height, paid_sat: view.paid_sat }),
         PhaseView::Opening
         | PhaseView::AwaitingConfirmation { .. }
         | PhaseView::Open
@@ -127,12 +141,79 @@ pub(crate) fn closed_row(entry: &shard::DirectoryEntry) -> Retained {
         | PhaseView::Aborted
         | PhaseView::Failed { .. } => None,
     };
-    let closed = ClosedChannel { channel_id: entry.channel_id, closing };
+    let closed = ClosedChannel {
+        channel_id: view.channel_id,
+        capacity_sat: view.capacity.to_sat(),
+        funded_locally: view.opener == Side::Holder,
+        funding: view.funding_outpoint,
+        closing,
+    };
     let value = postcard::to_stdvec(&closed).expect("plain data can always be written");
-    Retained { table: CLOSED, key: entry.channel_id.0.to_vec(), value: Some(value) }
+    Retained { table: CLOSED, key: view.channel_id.0.to_vec(), value: Some(value) }
 }
 
 /// Reads such a row.
 pub fn read_closed(value: &[u8]) -> Result<ClosedChannel, UnknownEvent> {
     postcard::from_bytes(value).map_err(|_| UnknownEvent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::Amount;
+    use bitcoin::hashes::Hash;
+    use channel::amount::Msat;
+    use channel::channel::ConnectionView;
+    use channel::event::Role;
+    use channel::ids::OwnerId;
+    use channel::keys::Point;
+
+    fn view(phase: PhaseView) -> ChannelView {
+        ChannelView {
+            owner: OwnerId(1 << 24),
+            channel_id: ChannelId([3; 32]),
+            role: Role::Wallet,
+            counterparty_node: Point::from_bytes([2; 33]),
+            opener: Side::Holder,
+            phase,
+            connection: ConnectionView::Offline,
+            capacity: Amount::from_sat(1_000_000),
+            funding_outpoint: Some(OutPoint { txid: Txid::from_byte_array([5; 32]), vout: 1 }),
+            funding_height: Some(100),
+            minimum_depth: 3,
+            usable: false,
+            holder_msat: Msat::from_u32(600_000_000),
+            counterparty_msat: Msat::from_u32(400_000_000),
+            offered_msat: Msat::ZERO,
+            received_msat: Msat::ZERO,
+            htlcs: 0,
+            spendable_msat: Msat::ZERO,
+            receivable_msat: Msat::ZERO,
+            reserve_msat: Msat::ZERO,
+            dust_exposure_msat: Msat::ZERO,
+            holder_commitment_number: 7,
+            counterparty_commitment_number: 7,
+            holder_to_self_delay_blocks: 144,
+            counterparty_to_self_delay_blocks: 2_016,
+            next_deadline: None,
+            paid_sat: 599_800,
+        }
+    }
+
+    fn kept(view: &ChannelView) -> ClosedChannel {
+        let row = closed_row(view);
+        assert_eq!((row.table, row.key), (CLOSED, view.channel_id.0.to_vec()));
+        read_closed(&row.value.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_closed_channels_row_says_how_large_it_was_who_funded_it_and_what_its_close_paid() {
+        let txid = Txid::from_byte_array([6; 32]);
+        let row = kept(&view(PhaseView::Closed { txid, height: 200 }));
+        let closing = Closing { txid, height: 200, paid_sat: 599_800 };
+        assert_eq!((row.capacity_sat, row.funded_locally, row.closing), (1_000_000, true, Some(closing)));
+        assert_eq!(row.funding.map(|funding| funding.vout), Some(1));
+        let hubs = ChannelView { opener: Side::Counterparty, ..view(PhaseView::Aborted) };
+        assert_eq!((kept(&hubs).funded_locally, kept(&hubs).closing), (false, None));
+    }
 }

@@ -99,6 +99,8 @@ pub struct ChannelView {
     pub counterparty_to_self_delay_blocks: u16,
     /// The height at which an HTLC must be resolved on the chain.
     pub next_deadline: Option<u32>,
+    /// What the wallet's output of the agreed close holds, once that close is in a block; 0 before.
+    pub paid_sat: u64,
 }
 
 /// Hub, frozen: all the settlement engine needs to put the channel into a batch.
@@ -156,7 +158,7 @@ impl Channel {
             },
             capacity: state.funding_amount(),
             funding_outpoint: state.funding.as_ref().map(|funding| funding.outpoint),
-            funding_height: state.funding.as_ref().and_then(|funding| funding.confirmed).map(|at| at.height),
+            funding_height: self.funding_height(),
             minimum_depth: state.terms.minimum_depth,
             usable: self.is_usable(),
             holder_msat: balances.holder,
@@ -183,7 +185,24 @@ impl Channel {
                 .map_or(0, |theirs| theirs.to_self_delay_blocks),
             counterparty_to_self_delay_blocks: state.terms.holder.to_self_delay_blocks,
             next_deadline: self.htlc_deadline(),
+            paid_sat: match state.phase {
+                Phase::Closing { .. } | Phase::Closed { .. } => state.closing.paid_sat,
+                Phase::Proposed
+                | Phase::Building
+                | Phase::FundingSent
+                | Phase::Accepted
+                | Phase::AwaitingConfirmation
+                | Phase::Open
+                | Phase::Frozen
+                | Phase::Aborted
+                | Phase::Failed { .. } => 0,
+            },
         }
+    }
+
+    fn funding_height(&self) -> Option<u32> {
+        let funding = self.state.funding.as_ref()?;
+        funding.confirmed.map(|at| at.height)
     }
 
     /// Where the channel is in its life.
@@ -194,8 +213,7 @@ impl Channel {
         match &state.phase {
             Phase::Proposed | Phase::Building | Phase::FundingSent | Phase::Accepted => PhaseView::Opening,
             Phase::AwaitingConfirmation => {
-                let confirmed = state.funding.as_ref().and_then(|funding| funding.confirmed);
-                PhaseView::AwaitingConfirmation { confirmed_height: confirmed.map(|at| at.height) }
+                PhaseView::AwaitingConfirmation { confirmed_height: self.funding_height() }
             }
             Phase::Open if by_us || by_counterparty => PhaseView::ShuttingDown { by_us, by_counterparty },
             Phase::Open => PhaseView::Open,

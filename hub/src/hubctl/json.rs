@@ -142,6 +142,7 @@ pub fn channel(channel: &pb::Channel) -> Value {
         "remote_commitment_number": channel.remote_commitment_number,
         "closing_txid": txid(&channel.closing_txid),
         "closing_height": channel.closing_height,
+        "paid_sat": channel.paid_sat,
         "failure": channel.failure,
         "format": channel.format,
     })

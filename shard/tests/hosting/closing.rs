@@ -9,6 +9,7 @@ use channel::event::{ChainEvent, Command};
 use channel::ids::{ChannelId, OwnerId};
 use shard::ChainRequest;
 
+use crate::world::process::ENDED;
 use crate::world::{HUB, Kind, World};
 
 const ANNA: usize = 1;
@@ -150,13 +151,19 @@ fn a_closed_channel_is_forgotten_at_both_ends_once_that_is_durable() {
         world.settle();
         assert_eq!(annas(&mut world, process).2, PhaseView::Closing { txid, height });
     }
+    let paid_sat = transaction.output[0].value.to_sat();
+    let kept = |world: &mut World, process, owner: OwnerId| {
+        world.run(process).reader.get(ENDED, &owner.0.to_be_bytes()).unwrap()
+    };
     for (process, owner) in [(ANNA, at_anna), (HUB, at_hub)] {
         let height = world.chain.height + 6;
         world.command(process, owner, Command::Chain(ChainEvent::SpendFinal { height, txid }));
         world.turn(process, 0, 10);
         assert!(!world.finished.contains(&(process, owner)), "its end is not durable yet");
+        assert_eq!(kept(&mut world, process, owner), None);
         world.settle();
         assert!(world.finished.contains(&(process, owner)));
+        assert_eq!(kept(&mut world, process, owner), Some(paid_sat.to_be_bytes().to_vec()));
     }
     for round in 0..2 {
         assert!(world.channels(ANNA).is_empty());

@@ -83,7 +83,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  hubwallet channels --closed")]
     Channels {
         /// Closed and aborted ones too
-        #[arg(long)]
+        #[arg(long, visible_alias = "all")]
         closed: bool,
     },
     /// Show funds on the chain and in channels

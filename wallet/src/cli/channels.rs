@@ -71,7 +71,9 @@ fn note(channel: &hub::Channel) -> String {
         ChannelPhase::AwaitingConfirmation => {
             format!("{} of {} confirmations", channel.confirmations, channel.minimum_depth)
         }
-        ChannelPhase::Closing | ChannelPhase::Closed => text::txid(&channel.closing_txid),
+        ChannelPhase::Closing | ChannelPhase::Closed => {
+            format!("{} paid by {}", text::sat(channel.paid_sat), text::txid(&channel.closing_txid))
+        }
         ChannelPhase::Failed | ChannelPhase::Aborted | ChannelPhase::Quarantined => channel.failure.clone(),
         ChannelPhase::Unspecified
         | ChannelPhase::Opening

@@ -76,6 +76,7 @@ pub fn channel(channel: &hub::Channel) -> Value {
         "remote_commitment_number": channel.remote_commitment_number,
         "closing_txid": text::txid(&channel.closing_txid),
         "closing_height": channel.closing_height,
+        "paid_sat": channel.paid_sat,
         "failure": channel.failure,
         "format": channel.format,
     })

@@ -8,6 +8,7 @@
 //! Invariants: a batch is in the log before what it causes reaches another owner; answers, relays and notices wait until what
 //! they rest on is durable; after a fault nothing more leaves and the process ends.
 
+mod answers;
 mod gate;
 pub mod handle;
 mod outlet;
@@ -225,7 +226,7 @@ impl Core {
             }
             self.mail
                 .extend(self.outlet.to_shard.drain(..).map(|(to, message)| Mail::Internal { to, message }));
-            if quiet && !again && self.mail.is_empty() && self.outlet.ended.is_empty() {
+            if quiet && !again && self.mail.is_empty() {
                 break;
             }
         }
@@ -284,7 +285,6 @@ impl Core {
     /// Appends what the ledger did; then its messages may go to channels, and the rest waits for the disk.
     fn close_ledger(&mut self) -> Result<(), CoreFault> {
         let mut out = self.ledger.close();
-        out.batch.retained.append(&mut self.outlet.ended);
         if self.snapshot_wanted {
             self.snapshot_wanted = false;
             out.batch.snapshots.push(self.ledger.snapshot());

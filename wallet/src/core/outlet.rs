@@ -1,17 +1,19 @@
 //! What the shard hands out, performed: frames to the hub, messages to the ledger, requests to the desk.
 
 use bitcoin::TxOut;
-use channel::channel::PhaseView;
+use channel::channel::ChannelView;
+use channel::event::Command;
 use channel::forward::Internal;
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::message::Message;
 use journal::Retained;
 use settlement::desk::DeskRequest;
 use settlement::desk::service::DeskHandle;
-use shard::{ChainRequest, DirectoryEntry, Outlet, PeerRefusal};
+use shard::{ChainRequest, DirectoryEntry, Mail, Outlet, PeerRefusal, Reply, ReplyTo};
 use tokio::runtime::Handle;
 
-use super::{Frames, Session};
+use super::answers::Answers;
+use super::{CoreHandle, CoreMail, Frames, Session};
 use crate::directory::Directory;
 use crate::history;
 
@@ -22,24 +24,43 @@ pub struct WalletOutlet {
     pub frames: Frames,
     pub to_ledger: Vec<Internal>,
     pub to_shard: Vec<(OwnerId, Internal)>,
-    /// Rows of channels that ended, for the next batch.
-    pub ended: Vec<Retained>,
+    answers: Answers,
+    core: CoreHandle,
     desk: DeskHandle,
     runtime: Handle,
 }
 
 impl WalletOutlet {
-    pub fn new(desk: DeskHandle, runtime: Handle) -> Self {
+    pub fn new(core: CoreHandle, desk: DeskHandle, runtime: Handle) -> Self {
         WalletOutlet {
             directory: Directory::default(),
             session: None,
             frames: Frames::default(),
             to_ledger: Vec::new(),
             to_shard: Vec::new(),
-            ended: Vec::new(),
+            answers: Answers::default(),
+            core,
             desk,
             runtime,
         }
+    }
+
+    /// The hub announced a channel's close: this wallet answers with a fresh address. The address is durable before the
+    /// channel hears of it, so it is never given to anybody else.
+    fn answer_shutdown(&self, owner: OwnerId) {
+        let (core, desk) = (self.core.clone(), self.desk.clone());
+        self.runtime.spawn(async move {
+            // A desk that ended is a process that is stopping: the next one answers.
+            let Ok(address) = desk.new_address().await else { return };
+            let command = Command::Shutdown { script: address.script_pubkey() };
+            let reply = ReplyTo::new(move |reply| {
+                if let Reply::Refused(why) = reply {
+                    tracing::info!(owner = owner.0, %why, "the hub's shutdown is answered already");
+                }
+            });
+            let mail = Mail::Command { owner, command, reply: Some(reply) };
+            core.send(CoreMail::Call(Box::new(move |core| core.mail.push_back(mail))));
+        });
     }
 
     /// The journal wants the desk's snapshot.
@@ -114,17 +135,14 @@ impl Outlet for WalletOutlet {
     }
 
     fn publish(&mut self, entry: DirectoryEntry) {
-        match entry.phase {
-            PhaseView::Closed { .. } | PhaseView::Aborted => self.ended.push(history::closed_row(&entry)),
-            PhaseView::Opening
-            | PhaseView::AwaitingConfirmation { .. }
-            | PhaseView::Open
-            | PhaseView::ShuttingDown { .. }
-            | PhaseView::Frozen { .. }
-            | PhaseView::Closing { .. }
-            | PhaseView::Failed { .. } => {}
+        if self.answers.due(&entry) {
+            self.answer_shutdown(entry.owner);
         }
         self.directory.publish(entry);
+    }
+
+    fn ending(&mut self, view: &ChannelView) -> Option<Retained> {
+        Some(history::closed_row(view))
     }
 
     fn peer_refused(&mut self, session: SessionId, channel: ChannelId, why: PeerRefusal) {
@@ -138,6 +156,7 @@ impl Outlet for WalletOutlet {
     }
 
     fn finished(&mut self, owner: OwnerId, _: ChannelId) {
+        self.answers.forget(owner);
         self.directory.forget(owner);
         self.desk.request(owner, DeskRequest::Forget);
     }

@@ -157,7 +157,7 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
     let the_core = Core {
         shard,
         ledger,
-        outlet: WalletOutlet::new(desk.clone(), tokio::runtime::Handle::current()),
+        outlet: WalletOutlet::new(core.clone(), desk.clone(), tokio::runtime::Handle::current()),
         log: opened.log,
         inbox: outbox,
         mail: std::collections::VecDeque::new(),

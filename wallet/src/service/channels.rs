@@ -9,7 +9,7 @@ use channel::channel::{ChannelView, PhaseView};
 use channel::event::Command;
 use channel::ids::ChannelId;
 use proto::error::{ErrorCode, ErrorDetail, detail, from_detail, status, status_with_advice};
-use proto::fields::{bytes, channel_id, txid_out};
+use proto::fields::{bytes, channel_id, outpoint_out, txid_out};
 use proto::frame::InboundRequest;
 use proto::hub::v1 as hub;
 use proto::view::channel_out;
@@ -240,7 +240,8 @@ impl Service {
         });
         repeated.await.map_err(stopping)?.map_err(refused)?;
         let begun = match view.phase {
-            PhaseView::ShuttingDown { by_us, .. } => by_us,
+            // A shutdown of the hub's is answered by this wallet itself.
+            PhaseView::ShuttingDown { .. } => true,
             PhaseView::Frozen { .. } | PhaseView::Closing { .. } | PhaseView::Closed { .. } => true,
             PhaseView::Opening
             | PhaseView::AwaitingConfirmation { .. }
@@ -330,14 +331,25 @@ fn trouble(status: &FollowStatus) -> String {
     }
 }
 
+/// An ended channel as its row tells it.
 fn closed_channel(ended: &history::ClosedChannel, hub_key: &channel::keys::Point) -> hub::Channel {
-    let phase = if ended.closing.is_some() { hub::ChannelPhase::Closed } else { hub::ChannelPhase::Aborted };
-    hub::Channel {
+    let channel = hub::Channel {
         channel_id: bytes(&ended.channel_id.0),
         node_key: bytes(hub_key.as_bytes()),
-        phase: phase.into(),
-        closing_txid: ended.closing.map_or_else(Bytes::new, |(txid, _)| txid_out(&txid)),
-        closing_height: ended.closing.map_or(0, |(_, height)| height),
+        capacity_sat: ended.capacity_sat,
+        funded_locally: ended.funded_locally,
+        funding: ended.funding.as_ref().map(outpoint_out),
+        format: channel::format::CommitmentFormat::ZeroFeeCommitments.name().to_owned(),
         ..hub::Channel::default()
+    };
+    match ended.closing {
+        Some(closing) => hub::Channel {
+            phase: hub::ChannelPhase::Closed.into(),
+            closing_txid: txid_out(&closing.txid),
+            closing_height: closing.height,
+            paid_sat: closing.paid_sat,
+            ..channel
+        },
+        None => hub::Channel { phase: hub::ChannelPhase::Aborted.into(), ..channel },
     }
 }

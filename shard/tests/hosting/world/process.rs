@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use channel::amount::Msat;
 use channel::bytes::KeyId;
+use channel::channel::ChannelView;
 use channel::event::{AcceptRequest, OpenRequest, Role};
 use channel::failure::FailureReason;
 use channel::forward::{Candidate, Internal, RouteChoice, Router};
@@ -14,7 +15,7 @@ use channel::message::{Message, Recipient};
 use channel::policy::Policy;
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
-use journal::{Batch, Committer, Header, Journal, Log, Opened, Options, Position, Reader};
+use journal::{Batch, Committer, Header, Journal, Log, Opened, Options, Position, Reader, Retained};
 use shard::{
     ChainRequest, Credit, DirectoryEntry, Mail, Outlet, PeerRefusal, Query, Reply, ReplyTo, Setup, Shard,
 };
@@ -272,6 +273,9 @@ impl Process {
     }
 }
 
+/// Retained rows of channels that ended: what the close paid the wallet, by owner.
+pub const ENDED: u8 = 40;
+
 /// Collects what one turn hands out.
 struct Collect<'a> {
     outputs: &'a mut Outputs,
@@ -299,6 +303,11 @@ impl Outlet for Collect<'_> {
 
     fn peer_refused(&mut self, session: SessionId, channel: ChannelId, why: PeerRefusal) {
         self.outputs.refused.push((session, channel, why));
+    }
+
+    fn ending(&mut self, view: &ChannelView) -> Option<Retained> {
+        let value = Some(view.paid_sat.to_be_bytes().to_vec());
+        Some(Retained { table: ENDED, key: view.owner.0.to_be_bytes().to_vec(), value })
     }
 
     fn finished(&mut self, owner: OwnerId, _channel: ChannelId) {

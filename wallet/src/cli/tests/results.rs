@@ -68,6 +68,7 @@ fn channel_as_json() -> Value {
         "remote_commitment_number": 9,
         "closing_txid": "",
         "closing_height": 0,
+        "paid_sat": 0,
         "failure": "",
         "format": "zero_fee_commitments",
     })

@@ -66,6 +66,7 @@ pub fn channel() -> hub::Channel {
         closing_height: 0,
         failure: String::new(),
         format: "zero_fee_commitments".into(),
+        paid_sat: 0,
     }
 }
 
