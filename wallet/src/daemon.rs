@@ -5,7 +5,6 @@ use std::path::Path;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Checked, ConfigError, Override};
 use crate::connection::{Dialer, Status};
@@ -22,8 +21,6 @@ pub enum DaemonError {
     DataDir(#[from] DataDirError),
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("log.filter is {found:?}: {reason}")]
-    Filter { found: String, reason: String },
     #[error(transparent)]
     Start(#[from] Box<StartError>),
     #[error("{address} cannot be listened on: {source}")]
@@ -34,13 +31,13 @@ pub enum DaemonError {
     Fault(String),
 }
 
-/// Runs until SIGTERM, SIGINT, the `Stop` call or a fault. `overrides` take the place of the file's values.
+/// Runs until SIGTERM, SIGINT, the `Stop` call or a fault. `overrides` take the place of the file's values. Where the log goes
+/// is the caller's business.
 pub async fn run(root: &Path, overrides: &[Override]) -> Result<(), DaemonError> {
     let data = DataDir::open(root)?;
     let layout = data.layout().clone();
     let seed = Seed::load(&layout)?;
     let checked = config::load_with(&layout.config(), overrides)?;
-    log(&checked.config.log.filter)?;
     let token = Token::load_or_create(&layout.token())?;
     let listener = TcpListener::bind(checked.listen).await;
     let listener = listener.map_err(|source| DaemonError::Listen { address: checked.listen, source })?;
@@ -54,6 +51,7 @@ pub async fn run(root: &Path, overrides: &[Override]) -> Result<(), DaemonError>
         core: running.core.clone(),
         desk: running.desk.clone(),
         reader: running.reader.clone(),
+        durable: running.durable.clone(),
         next_event: running.next_event.clone(),
         connection,
         node: running.signer.node_id(),
@@ -129,14 +127,6 @@ fn follow_then_dial(
             dialer.run().await;
         }
     }
-}
-
-fn log(filter: &str) -> Result<(), DaemonError> {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|error| DaemonError::Filter { found: filter.to_owned(), reason: error.to_string() })?;
-    // An error means that logging runs already.
-    let _ = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr).try_init();
-    Ok(())
 }
 
 #[cfg(test)]

@@ -67,7 +67,6 @@ impl From<DaemonError> for Failure {
             DaemonError::Start(_) => Failure::new(Exit::NoDaemon, "CANNOT_START", error.to_string()),
             DaemonError::Listen { .. } => Failure::new(Exit::NoDaemon, "CANNOT_LISTEN", error.to_string())
                 .advise("choose another with --listen; 127.0.0.1:0 takes a free port"),
-            DaemonError::Filter { .. } => Failure::usage(error.to_string()),
             DaemonError::Signals(_) | DaemonError::Fault(_) => {
                 Failure::new(Exit::Fault, "FAULT", error.to_string())
             }

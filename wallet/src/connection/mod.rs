@@ -8,7 +8,6 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use channel::amount::Msat;
 use channel::ids::SessionId;
 use channel::keys::Point;
 use channel::signer::Signer;
@@ -26,7 +25,6 @@ use tonic::transport::Endpoint;
 use tower::service_fn;
 
 use crate::core::{CoreHandle, Stopped};
-use crate::ledger::Prices;
 
 pub use tls::TlsError;
 
@@ -46,8 +44,6 @@ const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub connected: bool,
-    /// As told at the last connection.
-    pub policy: Option<pb::HubPolicy>,
     /// Why not connected; for people.
     pub trouble: String,
 }
@@ -125,10 +121,9 @@ impl Dialer {
         let Proven { mut incoming, outgoing, welcome } =
             opened.await.map_err(|_| ConnectionError::Slow)??;
         let policy = welcome.policy.unwrap_or_default();
-        let prices = prices(&policy);
         let (hold, mut dropped) = oneshot::channel();
-        self.core.session_up(session, outgoing.clone(), hold, prices).await?;
-        self.status.send_replace(Status { connected: true, policy: Some(policy), trouble: String::new() });
+        self.core.session_up(session, outgoing.clone(), hold, policy).await?;
+        self.status.send_replace(Status { connected: true, trouble: String::new() });
         tracing::info!(height = welcome.height, "connected to the hub");
         let room = Arc::new(Semaphore::new(FRAMES_IN_HAND));
         let mut silent = 0;
@@ -243,15 +238,4 @@ async fn one_connection(
         }))
         .await
         .map_err(|error| ConnectionError::Broken(error.to_string()))
-}
-
-/// What the ledger needs of the hub's policy. Prices above every amount stay at the most there can be.
-fn prices(policy: &pb::HubPolicy) -> Prices {
-    Prices {
-        fee_base_msat: policy.fee_base_msat,
-        fee_ppm: policy.fee_ppm,
-        cltv_expiry_delta: policy.cltv_expiry_delta,
-        max_cltv_expiry_delta: policy.max_cltv_expiry_delta,
-        htlc_minimum_msat: Msat::new(policy.htlc_minimum_msat).unwrap_or(Msat::MAX),
-    }
 }

@@ -155,10 +155,11 @@ impl CoreHandle {
         id: SessionId,
         frames: mpsc::UnboundedSender<pb::Frame>,
         hold: oneshot::Sender<()>,
-        prices: Prices,
+        policy: pb::HubPolicy,
     ) -> Result<(), Stopped> {
         self.ask(move |core| {
-            core.prices = Some(prices);
+            core.prices = Some(Prices::from(&policy));
+            core.ledger.policy_told(core.hub, &policy, super::now_ms());
             core.outlet.frames = super::Frames::default();
             core.outlet.session = Some(Session { id, frames, hold });
             let node = core.hub;

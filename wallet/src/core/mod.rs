@@ -90,6 +90,7 @@ pub struct Core {
     last: Position,
     settings: Settings,
     hub: Point,
+    /// As told at the last connection, of this process or an earlier one.
     prices: Option<Prices>,
     height: u32,
     /// The chain was followed to its tip, so everything goes on.
@@ -266,6 +267,11 @@ impl Core {
     /// What the ledger knows.
     pub fn ledger_state(&self) -> &crate::ledger::state::State {
         self.ledger.state()
+    }
+
+    /// The hub's policy as it was told last.
+    pub fn hub_policy(&self) -> Option<pb::HubPolicy> {
+        self.ledger.policy(&self.hub)
     }
 
     /// The ledger with all that it may look at.

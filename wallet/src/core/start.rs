@@ -29,7 +29,7 @@ use super::{Core, CoreFault, CoreHandle, CoreMail, Owners};
 use crate::config::Checked;
 use crate::data_dir::DataDir;
 use crate::history::EPOCH;
-use crate::ledger::{Ledger, RestoreError};
+use crate::ledger::{Ledger, Prices, RestoreError};
 use crate::router::WalletRouter;
 
 /// Version of the logic that folds the inputs: raised when old inputs would be understood differently.
@@ -76,6 +76,8 @@ pub struct Running {
     pub core: CoreHandle,
     pub desk: DeskHandle,
     pub reader: Reader,
+    /// How far the journal is durable, as it rises with each commit.
+    pub durable: watch::Receiver<Position>,
     /// Index of the next event, as it rises with each commit.
     pub next_event: watch::Receiver<u64>,
     pub signer: Arc<dyn Signer>,
@@ -102,6 +104,7 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
         None => first_memory(&rpc, &source, checked).await?,
     };
     let ledger = Ledger::restore(&opened.recovery, signer.clone())?;
+    let prices = ledger.policy(&checked.hub).as_ref().map(Prices::from);
     let setup = Setup {
         log: opened.log.clone(),
         signer: signer.clone(),
@@ -138,7 +141,7 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
         core: core.clone(),
         log: opened.log.clone(),
         records: Arc::new(Mutex::new(desk_log)),
-        durable: durable_seen,
+        durable: durable_seen.clone(),
     };
     let config = DeskConfig {
         network: checked.network,
@@ -168,7 +171,7 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
         last: Position::default(),
         settings: checked.settings.clone(),
         hub: checked.hub,
-        prices: None,
+        prices,
         height,
         resumed: false,
         wants_resume: false,
@@ -189,6 +192,7 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
         core,
         desk,
         reader: opened.reader,
+        durable: durable_seen,
         next_event: next_event_seen,
         signer,
         core_thread,

@@ -4,6 +4,7 @@ use channel::amount::Msat;
 use channel::ids::StreamId;
 
 use super::entry::{Entry, Received};
+use super::prune;
 use super::runs::Run;
 use super::state::{Ended, Held, Outcome, PayerPhase, PayerStream, Payment, PaymentKind, Settled, State};
 use crate::limits;
@@ -57,7 +58,8 @@ pub fn apply(state: &mut State, entry: &Entry, done: &mut Vec<Done>) {
         Entry::RequestForgotten { id } => {
             state.requests.remove(id);
         }
-        Entry::Pruned { now_ms } => prune(state, *now_ms),
+        Entry::Pruned { now_ms } => prune::apply(state, *now_ms),
+        Entry::PolicyTold { policy } => state.policy = Some(policy.clone()),
         Entry::StreamProposed { .. }
         | Entry::StreamAccepted { .. }
         | Entry::StreamRefused { .. }
@@ -67,9 +69,10 @@ pub fn apply(state: &mut State, entry: &Entry, done: &mut Vec<Done>) {
         | Entry::ReceiptTaken { .. }
         | Entry::StreamEnding { .. }
         | Entry::StreamEnded { .. } => apply_payer(state, entry, done),
-        Entry::PayeeAgreed { .. } | Entry::TicksReceived { .. } | Entry::PayeeEnded { .. } => {
-            apply_payee(state, entry, done);
-        }
+        Entry::PayeeAgreed { .. }
+        | Entry::TicksReceived { .. }
+        | Entry::ReceiptGiven { .. }
+        | Entry::PayeeEnded { .. } => apply_payee(state, entry, done),
     }
 }
 
@@ -103,6 +106,7 @@ fn apply_payer(state: &mut State, entry: &Entry, done: &mut Vec<Done>) {
         }),
         Entry::ReceiptTaken { id, receipt } => {
             with_payer(state, id, |stream| stream.receipt = Some(*receipt));
+            done.push(Done::Stream(*id));
         }
         _ => debug_assert!(false, "only the entries of paid streams come here"),
     }
@@ -123,6 +127,12 @@ fn apply_payee(state: &mut State, entry: &Entry, done: &mut Vec<Done>) {
                     stream.total_msat = stream.total_msat.saturating_add(stream.terms.amount_msat);
                 }
                 state.held.insert(key, Held::Tick { stream: *id, index });
+            }
+        }
+        Entry::ReceiptGiven { id, receipt } => {
+            if let Some(stream) = state.payees.get_mut(id) {
+                stream.receipt = Some(*receipt);
+                done.push(Done::Stream(*id));
             }
         }
         Entry::PayeeEnded { id, text, now_ms } => {
@@ -210,48 +220,4 @@ fn receive(state: &mut State, received: &Received, done: &mut Vec<Done>) {
         description,
         spontaneous: received.spontaneous,
     })));
-}
-
-/// Forgets expired invoices (a payment for one is refused either way), paid ones once they expired, old requests, and old
-/// streams above their limit.
-fn prune(state: &mut State, now_ms: u64) {
-    // An hour longer, so that a late payment is refused for its true reason.
-    state.invoices.retain(|_, invoice| invoice.expires_ms.saturating_add(3_600_000) > now_ms);
-    state.settled.retain(|_, settled| settled.expires_ms > now_ms);
-    let horizon = now_ms.saturating_sub(2 * proto::limits::REQUEST_ID_MEMORY_MS);
-    state.requests.retain(|id, _| proto::request_id::RequestId(*id).time_ms() >= horizon);
-    let mut ended: Vec<(u64, StreamId)> = Vec::new();
-    for (id, stream) in &state.payers {
-        match &stream.phase {
-            PayerPhase::Ended { ended_ms, .. } | PayerPhase::Refused { ended_ms, .. } => {
-                // While a tick is on its way its result must find the stream.
-                if stream.open.is_empty() {
-                    ended.push((*ended_ms, *id));
-                }
-            }
-            PayerPhase::Proposed | PayerPhase::Running | PayerPhase::Ending => {}
-        }
-    }
-    // A held tick needs its stream's key until it is acknowledged.
-    let held: std::collections::BTreeSet<StreamId> = state
-        .held
-        .values()
-        .filter_map(|held| match held {
-            Held::Tick { stream, .. } => Some(*stream),
-            Held::Fulfilled { .. } | Held::Failed { .. } => None,
-        })
-        .collect();
-    for (id, stream) in &state.payees {
-        if let (Some((ended_ms, _)), false) = (&stream.ended, held.contains(id)) {
-            ended.push((*ended_ms, *id));
-        }
-    }
-    ended.sort_unstable();
-    let surplus = ended.len().saturating_sub(limits::MAX_ENDED_STREAMS);
-    for (_, id) in ended.into_iter().take(surplus) {
-        if let Some(stream) = state.payers.remove(&id) {
-            state.payer_numbers.remove(&stream.number);
-        }
-        state.payees.remove(&id);
-    }
 }

@@ -8,7 +8,9 @@ use channel::message::{PaymentHash, Preimage};
 use serde::{Deserialize, Serialize};
 
 use super::runs::Run;
-use super::state::{Held, Invoice, OpenTick, PayeeStream, PayerStream, Payment, Request, StoredReceipt};
+use super::state::{
+    Held, Invoice, OpenTick, PayeeStream, PayerStream, Payment, Request, StoredReceipt, ToldPolicy,
+};
 
 /// First byte of every record.
 const VERSION: u8 = 1;
@@ -115,6 +117,15 @@ pub enum Entry {
     /// What is too old to matter is forgotten.
     Pruned {
         now_ms: u64,
+    },
+    /// The payee signed what it received; the receipt leaves when this is durable.
+    ReceiptGiven {
+        id: StreamId,
+        receipt: StoredReceipt,
+    },
+    /// The hub told a policy that is not the one told before.
+    PolicyTold {
+        policy: ToldPolicy,
     },
 }
 

@@ -25,6 +25,7 @@ mod invoices;
 mod payees;
 mod payers;
 mod payments;
+mod prune;
 pub mod requests;
 mod restore;
 mod times;
@@ -32,7 +33,7 @@ mod times;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use channel::amount::Msat;
@@ -43,6 +44,8 @@ use channel::keys::Point;
 use channel::signer::Signer;
 use channel::stream::StreamKey;
 use journal::{Batch, MachineId};
+use prost::Message;
+use proto::hub::v1::HubPolicy;
 use proto::relay::Relay;
 use shard::MachineLog;
 
@@ -50,7 +53,7 @@ use crate::directory::Directory;
 use apply::{Done, apply};
 use entry::{Entry, KeyRun, TickRun};
 use runs::Run;
-use state::State;
+use state::{State, ToldPolicy};
 use times::TickTimes;
 
 pub use invoices::{InvoiceRequest, Read as ReadInvoice, read as read_invoice};
@@ -105,6 +108,19 @@ pub struct Prices {
     pub htlc_minimum_msat: Msat,
 }
 
+impl From<&HubPolicy> for Prices {
+    /// Prices above every amount stay at the most there can be.
+    fn from(policy: &HubPolicy) -> Self {
+        Prices {
+            fee_base_msat: policy.fee_base_msat,
+            fee_ppm: policy.fee_ppm,
+            cltv_expiry_delta: policy.cltv_expiry_delta,
+            max_cltv_expiry_delta: policy.max_cltv_expiry_delta,
+            htlc_minimum_msat: Msat::new(policy.htlc_minimum_msat).unwrap_or(Msat::MAX),
+        }
+    }
+}
+
 impl Prices {
     /// What the hub takes for passing on `amount`.
     pub fn fee(&self, amount: Msat) -> Option<Msat> {
@@ -138,9 +154,9 @@ pub struct Ledger {
     signer: Arc<dyn Signer>,
     /// Of live streams; follows from state and seed.
     keys: BTreeMap<StreamId, StreamKey>,
-    /// Not recorded: when paid streams may send again, and what receipts were given.
+    /// Not recorded: when paid streams may send again, and when receipts were given.
     pace: BTreeMap<StreamId, Pace>,
-    receipts: BTreeMap<StreamId, payees::Given>,
+    receipts_given_ms: BTreeMap<StreamId, u64>,
     times: BTreeMap<StreamId, TickTimes>,
     out: Outputs,
     pending: Pending,
@@ -166,7 +182,7 @@ impl Ledger {
             signer,
             keys: BTreeMap::new(),
             pace: BTreeMap::new(),
-            receipts: BTreeMap::new(),
+            receipts_given_ms: BTreeMap::new(),
             times: BTreeMap::new(),
             out: Outputs::default(),
             pending: Pending::default(),
@@ -182,6 +198,12 @@ impl Ledger {
     /// Ends a round. Everything since the last call is in the batch.
     pub fn close(&mut self) -> Outputs {
         self.flush();
+        let mut told = BTreeSet::new();
+        // A stream that took several steps in a round is told of once, as it is now.
+        self.out.done.retain(|done| match done {
+            Done::Stream(id) => told.insert(*id),
+            Done::Payment(_) => true,
+        });
         for done in &self.out.done {
             if let Some(event) = crate::history::event(&self.state, done, self.now_ms) {
                 self.out.batch.events.push(event);
@@ -249,12 +271,26 @@ impl Ledger {
     /// Forgets what is too old to matter. For the host to call now and then.
     pub fn prune(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
-        let mut after = self.state.clone();
-        apply(&mut after, &Entry::Pruned { now_ms }, &mut Vec::new());
-        if after != self.state {
+        if prune::is_due(&self.state, now_ms) {
             self.record(&Entry::Pruned { now_ms });
         }
         self.times.retain(|id, _| self.state.payers.contains_key(id));
         self.keys.retain(|id, _| self.state.payers.contains_key(id) || self.state.payees.contains_key(id));
+        self.receipts_given_ms.retain(|id, _| self.state.payees.contains_key(id));
+    }
+
+    /// What the hub told of its policy at a connection: kept, so that invoices can be made before the next.
+    pub fn policy_told(&mut self, hub: Point, policy: &HubPolicy, now_ms: u64) {
+        self.now_ms = now_ms;
+        let policy = ToldPolicy { hub, encoded: policy.encode_to_vec() };
+        if self.state.policy.as_ref() != Some(&policy) {
+            self.record(&Entry::PolicyTold { policy });
+        }
+    }
+
+    /// This hub's policy as it was told last, in this process or an earlier one.
+    pub fn policy(&self, hub: &Point) -> Option<HubPolicy> {
+        let told = self.state.policy.as_ref().filter(|told| told.hub == *hub)?;
+        HubPolicy::decode(told.encoded.as_slice()).ok()
     }
 }

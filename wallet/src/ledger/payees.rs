@@ -8,16 +8,9 @@ use proto::relay::{self, Relay, RelayKind, StreamTerms};
 use super::entry::Entry;
 use super::runs::IndexSet;
 use super::secrets;
-use super::state::{PayeeStream, Terms};
+use super::state::{PayeeStream, StoredReceipt, Terms};
 use super::{Env, Ledger};
 use crate::limits;
-
-/// The last receipt given.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Given {
-    received: u64,
-    at_ms: u64,
-}
 
 impl Ledger {
     /// A relay from the hub, from whichever end of the stream is not here.
@@ -59,6 +52,7 @@ impl Ledger {
                     seen: IndexSet::default(),
                     received: 0,
                     total_msat: channel::amount::Msat::ZERO,
+                    receipt: None,
                     ended: None,
                 };
                 self.record(&Entry::PayeeAgreed { id, stream: Box::new(stream) });
@@ -116,10 +110,10 @@ impl Ledger {
         let mut due = Vec::new();
         let mut over = Vec::new();
         for (id, stream) in self.state.payees.iter().filter(|(_, stream)| stream.ended.is_none()) {
-            let given = self.receipts.get(id).copied().unwrap_or_default();
             let complete = stream.received >= stream.terms.ticks;
-            let interval = now_ms >= given.at_ms.saturating_add(limits::RECEIPT_INTERVAL_MS);
-            if stream.received > given.received && (complete || interval) {
+            let given_ms = self.receipts_given_ms.get(id).copied().unwrap_or_default();
+            let interval = now_ms >= given_ms.saturating_add(limits::RECEIPT_INTERVAL_MS);
+            if !stream.is_receipted() && stream.received > 0 && (complete || interval) {
                 due.push(*id);
             }
             if complete {
@@ -133,20 +127,29 @@ impl Ledger {
         }
         for (id, text) in over {
             self.record(&Entry::PayeeEnded { id, text, now_ms });
-            self.receipts.remove(&id);
+            self.receipts_given_ms.remove(&id);
         }
     }
 
-    /// Signs what was received. It leaves when what it attests is durable.
+    /// Gives the receipt for all that was received: a new one, or the last again if that says it all. It leaves when what
+    /// it attests is durable.
     fn give_receipt(&mut self, id: StreamId, now_ms: u64) {
         let Some(stream) = self.state.payees.get(&id) else { return };
-        let Some(highest_tick) = stream.seen.highest() else { return };
-        let total_msat = stream.total_msat;
-        let signature = Receipt { stream: id, highest_tick, total_msat }.sign(self.signer.as_ref());
-        let receipt = relay::Receipt { highest_tick, total_msat, signature };
-        self.receipts.insert(id, Given { received: stream.received, at_ms: now_ms });
-        self.out.relays.push(Relay { stream: id, kind: RelayKind::Receipt(receipt) });
-        self.out.done.push(super::apply::Done::Stream(id));
+        let receipt = match stream.receipt.filter(|_| stream.is_receipted()) {
+            Some(last) => last,
+            None => {
+                let Some(highest_tick) = stream.seen.highest() else { return };
+                let total_msat = stream.total_msat;
+                let signature = Receipt { stream: id, highest_tick, total_msat }.sign(self.signer.as_ref());
+                let receipt = StoredReceipt { highest_tick, total_msat, signature };
+                self.record(&Entry::ReceiptGiven { id, receipt });
+                receipt
+            }
+        };
+        self.receipts_given_ms.insert(id, now_ms);
+        let StoredReceipt { highest_tick, total_msat, signature } = receipt;
+        let kind = RelayKind::Receipt(relay::Receipt { highest_tick, total_msat, signature });
+        self.out.relays.push(Relay { stream: id, kind });
     }
 
     /// Takes every stream one step further; after each round.

@@ -331,7 +331,6 @@ impl Ledger {
                 signature: receipt.signature,
             };
             self.record(&Entry::ReceiptTaken { id, receipt });
-            self.out.done.push(super::apply::Done::Stream(id));
         }
     }
 

@@ -35,6 +35,8 @@ pub struct State {
     /// Results of incoming HTLCs, until the channel acknowledges them.
     pub held: BTreeMap<ForwardKey, Held>,
     pub requests: BTreeMap<[u8; 16], Request>,
+    /// What the hub said of its policy last.
+    pub policy: Option<ToldPolicy>,
 }
 
 /// A payment that is on its way.
@@ -201,8 +203,19 @@ pub struct PayeeStream {
     pub seen: IndexSet,
     pub received: u64,
     pub total_msat: Msat,
+    /// The last receipt given.
+    pub receipt: Option<StoredReceipt>,
     /// When and why it ended.
     pub ended: Option<(u64, String)>,
+}
+
+/// A hub's policy as it told it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldPolicy {
+    /// The hub that told it: another's policy is of no use.
+    pub hub: Point,
+    /// The message `hub.v1.HubPolicy`.
+    pub encoded: Vec<u8>,
 }
 
 /// What a request made, and what it asked, so that a repeat is known from a misuse.
@@ -237,6 +250,13 @@ impl State {
         let payments = self.payments.values().filter_map(|payment| payment.tried.last().copied());
         let ticks = self.payers.values().flat_map(|stream| stream.open.values().map(|tick| tick.to));
         payments.chain(ticks).chain(self.held.keys().map(|key| key.incoming)).collect()
+    }
+}
+
+impl PayeeStream {
+    /// Whether the last receipt says all that was received.
+    pub fn is_receipted(&self) -> bool {
+        self.receipt.is_some_and(|receipt| receipt.total_msat == self.total_msat)
     }
 }
 

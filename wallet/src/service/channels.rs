@@ -268,6 +268,7 @@ impl Service {
     pub(super) async fn info(&self) -> Result<pb::GetInfoResponse, Status> {
         let views = self.views().await?;
         let height = *self.desk.heights().borrow();
+        let policy = self.core.ask(|core| core.hub_policy()).await.map_err(stopping)?;
         let connection = self.connection.borrow().clone();
         let status = self.desk.status();
         let (chain_ok, at) = match &status {
@@ -286,7 +287,7 @@ impl Service {
             hub_node_key: bytes(self.hub.as_bytes()),
             hub_address: self.hub_address.clone(),
             hub_connected: connection.connected,
-            hub_policy: connection.policy,
+            hub_policy: policy,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             channels: u32::try_from(live).unwrap_or(u32::MAX),
             newest_event: self.reader.next_event().saturating_sub(1),

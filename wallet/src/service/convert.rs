@@ -11,7 +11,9 @@ use proto::view::report_out;
 use proto::wallet::v1 as pb;
 use shard::{EventRecord, Happening};
 
-use crate::ledger::state::{Ended, Outcome, PayeeStream, PayerPhase, PayerStream, Payment, PaymentKind};
+use crate::ledger::state::{
+    Ended, Outcome, PayeeStream, PayerPhase, PayerStream, Payment, PaymentKind, StoredReceipt,
+};
 
 /// A finished payment.
 pub fn ended(ended: &Ended) -> pb::Payment {
@@ -86,16 +88,20 @@ pub fn paid_stream(id: &StreamId, stream: &PayerStream) -> pb::StreamProgress {
         in_flight: u64::try_from(stream.open.len()).unwrap_or(u64::MAX),
         failed: stream.failed,
         settled_msat: settled_msat.to_u64(),
-        receipt: stream.receipt.as_ref().map(|receipt| hub::StreamReceipt {
-            highest_tick: receipt.highest_tick,
-            total_msat: receipt.total_msat.to_u64(),
-            signature: bytes(receipt.signature.as_bytes()),
-        }),
+        receipt: stream.receipt.as_ref().map(receipt),
         text,
         started_at_ms: stream.started_ms,
         ended_at_ms,
         last_failure: stream.last_failure.map_or(hub::FailureReason::Unspecified, reason_out).into(),
         times: None,
+    }
+}
+
+fn receipt(receipt: &StoredReceipt) -> hub::StreamReceipt {
+    hub::StreamReceipt {
+        highest_tick: receipt.highest_tick,
+        total_msat: receipt.total_msat.to_u64(),
+        signature: bytes(receipt.signature.as_bytes()),
     }
 }
 
@@ -118,7 +124,7 @@ pub fn received_stream(id: &StreamId, stream: &PayeeStream) -> pb::StreamProgres
         in_flight: 0,
         failed: 0,
         settled_msat: stream.total_msat.to_u64(),
-        receipt: None,
+        receipt: stream.receipt.as_ref().map(receipt),
         text,
         started_at_ms: stream.started_ms,
         ended_at_ms,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
 use channel::keys::Point;
-use journal::{Headroom, Reader};
+use journal::{Headroom, Position, Reader};
 use prost::Message;
 use proto::error::{ErrorCode, ErrorDetail, from_detail, status, status_with_advice};
 use proto::request_id::RequestId;
@@ -40,6 +40,7 @@ pub struct Service {
     pub core: CoreHandle,
     pub desk: DeskHandle,
     pub reader: Reader,
+    pub durable: watch::Receiver<Position>,
     pub next_event: watch::Receiver<u64>,
     pub connection: watch::Receiver<connection::Status>,
     pub node: Point,

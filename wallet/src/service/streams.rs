@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use channel::ids::StreamId;
+use journal::Position;
 use proto::error::{ErrorCode, status};
 use proto::fields::{node_key, stream_id};
 use proto::wallet::v1 as pb;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -21,7 +22,7 @@ use crate::ledger::state::State;
 /// Progress, until the stream ends or the caller leaves.
 pub type Progress = Pin<Box<dyn Stream<Item = Result<pb::StreamProgress, Status>> + Send>>;
 
-/// How often progress is looked at: live for eyes, cheap for the core.
+/// Progress is looked at this often at most: live for eyes, cheap for the core.
 const LOOK: Duration = Duration::from_millis(100);
 
 fn progress(state: &State, id: &StreamId) -> Option<pb::StreamProgress> {
@@ -56,9 +57,11 @@ impl Service {
         let id = started.await.map_err(stopping)?.map_err(refused)?;
         let (sender, receiver) = mpsc::channel(16);
         let core = self.core.clone();
+        let mut durable = self.durable.clone();
         tokio::spawn(async move {
             let mut last = None;
             loop {
+                durable.mark_unchanged();
                 let Ok(now) = core.ask(move |core| progress(core.ledger_state(), &id)).await else {
                     let _ = sender.send(Err(stopping(crate::core::Stopped))).await;
                     return;
@@ -72,10 +75,9 @@ impl Service {
                     return;
                 }
                 last = Some(now);
-                if over {
+                if over || !news(&mut durable, &sender).await {
                     return;
                 }
-                tokio::time::sleep(LOOK).await;
             }
         });
         Ok(Box::pin(ReceiverStream::new(receiver)))
@@ -89,9 +91,11 @@ impl Service {
         };
         let (sender, receiver) = mpsc::channel(64);
         let core = self.core.clone();
+        let mut durable = self.durable.clone();
         tokio::spawn(async move {
             let mut last: BTreeMap<bytes::Bytes, pb::StreamProgress> = BTreeMap::new();
             loop {
+                durable.mark_unchanged();
                 let Ok(all) = core.ask(move |core| collect(core.ledger_state(), only)).await else {
                     let _ = sender.send(Err(stopping(crate::core::Stopped))).await;
                     return;
@@ -109,10 +113,9 @@ impl Service {
                         last.insert(now.stream_id.clone(), now);
                     }
                 }
-                if sender.is_closed() {
+                if !news(&mut durable, &sender).await {
                     return;
                 }
-                tokio::time::sleep(LOOK).await;
             }
         });
         Ok(Box::pin(ReceiverStream::new(receiver)))
@@ -145,6 +148,18 @@ impl Service {
         let next_page_token = if more { (skip + rows).to_string() } else { String::new() };
         Ok(pb::ListStreamsResponse { streams, next_page_token })
     }
+}
+
+/// Waits until a commit made something visible that was not when `durable` was marked, and a moment more. False when the
+/// caller left.
+async fn news<T>(durable: &mut watch::Receiver<Position>, caller: &mpsc::Sender<T>) -> bool {
+    tokio::select! {
+        () = caller.closed() => return false,
+        // A journal that ended is a process that is stopping: the next question says so.
+        _ = durable.changed() => {}
+    }
+    tokio::time::sleep(LOOK).await;
+    true
 }
 
 fn collect(state: &State, only: Option<StreamId>) -> Vec<pb::StreamProgress> {

@@ -145,3 +145,35 @@ fn an_invoice_says_what_was_asked_and_names_the_hub() {
     assert_eq!(read.expires_ms, START_MS + 3_600_000);
     assert_eq!(read.min_final_expiry_blocks, 18);
 }
+
+#[test]
+fn the_hubs_prices_outlive_the_process_and_are_recorded_only_when_they_change() {
+    let mut payee = Rig::new(2);
+    let policy = proto::hub::v1::HubPolicy { fee_base_msat: 7, fee_ppm: 8, ..Default::default() };
+    payee.run(|ledger, env| ledger.policy_told(env.hub, &policy, env.now_ms));
+    assert!(!payee.last.batch.is_empty());
+    payee.run(|ledger, env| ledger.policy_told(env.hub, &policy, env.now_ms));
+    assert!(payee.last.batch.is_empty(), "told again, the same");
+    payee.restart();
+    assert_eq!(payee.ledger.policy(&hub()), Some(policy));
+    assert_eq!(payee.ledger.policy(&payee.node()), None, "another hub's");
+    payee.prices = payee.ledger.policy(&hub()).as_ref().map(Prices::from);
+    let (text, _) = payee.invoice(Some(1_000));
+    assert_eq!(read_invoice(&text).unwrap().hints, [hub()]);
+}
+
+#[test]
+fn what_is_too_old_is_forgotten_by_one_record_and_nothing_is_recorded_before() {
+    let mut payee = Rig::new(2);
+    payee.invoice(Some(1_000));
+    let prune = |payee: &mut Rig, after_ms| {
+        payee.now_ms = START_MS + after_ms;
+        payee.run(|ledger, env| ledger.prune(env.now_ms));
+        payee.last.batch.records.len()
+    };
+    assert_eq!(prune(&mut payee, 7_199_999), 0);
+    assert_eq!(prune(&mut payee, 7_200_000), 1);
+    assert!(payee.ledger.state().invoices.is_empty());
+    assert_eq!(prune(&mut payee, 7_260_000), 0);
+    payee.restart();
+}

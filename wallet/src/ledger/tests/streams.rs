@@ -6,6 +6,7 @@ use proto::relay::{Relay, RelayKind};
 use std::collections::BTreeSet;
 
 use super::super::state::PayerPhase;
+use crate::history::{AnyEvent, LedgerHappening};
 
 const ID: StreamId = StreamId([5; 16]);
 
@@ -204,4 +205,66 @@ fn every_bad_stream_is_refused_by_name() {
     );
     let dear = StreamRequest { amount_msat: Msat::MAX.to_u64(), ..good };
     assert_eq!(start(dear), LedgerRefusal::StreamTooLarge);
+}
+
+/// The streams that the last round's events tell of.
+fn told(rig: &Rig) -> Vec<LedgerHappening> {
+    let events = rig.last.batch.events.iter().map(|event| AnyEvent::decode(event).unwrap());
+    let ledger = events.filter_map(|event| match event {
+        AnyEvent::Ledger(event) => Some(event.what),
+        AnyEvent::Channel(_) => None,
+    });
+    ledger.collect()
+}
+
+#[test]
+fn the_payee_keeps_its_last_receipt_over_the_end_and_a_restart() {
+    let (mut payer, mut payee, offers) = agreed(3);
+    carry(&mut payer, &mut payee, &offers[..2], 0);
+    payee.now_ms += 2_000;
+    payee.run(|ledger, env| ledger.drive(env));
+    let receipt = payee.ledger.state().payees[&ID].receipt.unwrap();
+    assert_eq!((receipt.highest_tick, receipt.total_msat), (1, Msat::from_u32(20)));
+    carry(&mut payer, &mut payee, &offers[2..], 2);
+    payee.run(|ledger, env| ledger.drive(env));
+    payee.restart();
+    let stream = &payee.ledger.state().payees[&ID];
+    assert!(stream.ended.is_some());
+    assert_eq!(stream.receipt.unwrap().total_msat, Msat::from_u32(30));
+}
+
+#[test]
+fn a_payer_that_missed_the_receipt_gets_the_same_again_and_nothing_is_recorded() {
+    let (mut payer, mut payee, offers) = agreed(1);
+    carry(&mut payer, &mut payee, &offers, 0);
+    payee.run(|ledger, env| ledger.drive(env));
+    let first = payee.last.relays.clone();
+    payee.restart();
+    payer.now_ms += 5_000;
+    payer.run(|ledger, env| ledger.drive(env));
+    let proposal = payer.last.relays.remove(0);
+    assert!(matches!(proposal.kind, RelayKind::Open(_)));
+    payee.run(|ledger, env| ledger.relayed(proposal, env));
+    assert_eq!(payee.last.relays, first);
+    assert!(payee.last.batch.is_empty());
+}
+
+#[test]
+fn a_round_tells_of_a_stream_once_and_a_quiet_one_not_at_all() {
+    let (mut payer, mut payee, offers) = agreed(2);
+    carry(&mut payer, &mut payee, &offers, 0);
+    payee.run(|ledger, env| ledger.drive(env));
+    let [LedgerHappening::Received { stream, .. }] = &told(&payee)[..] else { panic!("{:?}", told(&payee)) };
+    assert!(stream.ended.is_some() && stream.receipt.is_some(), "receipt and end are one step to the eye");
+    let receipt = payee.last.relays.remove(0);
+    for _ in 0..3 {
+        payee.now_ms += 2_000;
+        payee.run(|ledger, env| ledger.drive(env));
+        assert_eq!(told(&payee), []);
+    }
+    payer.run(|ledger, env| {
+        ledger.relayed(receipt, env);
+        ledger.drive(env);
+    });
+    assert_eq!(told(&payer).len(), 1, "the receipt, and that all is settled");
 }
