@@ -9,6 +9,7 @@ mod chain;
 mod cli;
 mod crash;
 mod foreign;
+mod hub_closes;
 mod invoices;
 mod payments;
 mod processes;
