@@ -1,5 +1,6 @@
 //! The steps of the story, in order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -110,6 +111,11 @@ impl Telling<'_> {
         books.compare(&names, &channels)?;
         let lists = try_join_all(lab.wallets().iter().map(|wallet| wallet.payments())).await?;
         books.compare_lists(&names, &lists)?;
+        let payments_failed = failed_for_good(&lists);
+        if payments_failed != 1 {
+            let text = format!("{payments_failed} payments failed for good");
+            return Err(LabError::Broken(format!("only the payment without liquidity fails: {text}")));
+        }
 
         self.progress.step(format!("closing {} channels by tickets", channels.len()));
         let (coins, height) = (audit::coins(lab).await?, lab.chain().height().await?);
@@ -140,7 +146,7 @@ impl Telling<'_> {
         let summary = Summary {
             channels_opened,
             payments_settled: self.story.payments,
-            payments_failed: 2,
+            payments_failed,
             stream_ticks,
             closes_confirmed: closes.channels.len(),
             closing_txids: closes.txids,
@@ -325,4 +331,14 @@ impl Telling<'_> {
         self.progress.say("hub serves again, on the same data");
         Ok(())
     }
+}
+
+/// Payments that failed and were not made again with success, by the payers' own lists. What was refused is no payment.
+fn failed_for_good(lists: &[Vec<pb::Payment>]) -> u64 {
+    let sent = || lists.iter().flatten().filter(|payment| payment.direction() == pb::PaymentDirection::Sent);
+    let of = |state: pb::PaymentState| -> BTreeSet<&[u8]> {
+        sent().filter(|payment| payment.state() == state).map(|payment| &payment.payment_hash[..]).collect()
+    };
+    let (failed, settled) = (of(pb::PaymentState::Failed), of(pb::PaymentState::Settled));
+    u64::try_from(failed.difference(&settled).count()).unwrap_or(u64::MAX)
 }

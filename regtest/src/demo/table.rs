@@ -88,7 +88,7 @@ impl Summary {
             self.retries
         ));
         line(format!(
-            "payments failed     {} (one without liquidity, one invoice paid twice: refused)",
+            "payments failed     {} (without liquidity; paying an invoice again was refused)",
             self.payments_failed
         ));
         line(format!("stream ticks        {}", grouped(self.stream_ticks)));
@@ -140,7 +140,7 @@ mod tests {
         let summary = Summary {
             channels_opened: 42,
             payments_settled: 1_000,
-            payments_failed: 2,
+            payments_failed: 1,
             stream_ticks: 10_000,
             closes_confirmed: 42,
             closing_txids: Vec::new(),
