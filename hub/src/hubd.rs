@@ -14,7 +14,9 @@ use crate::cli::{Cli, Subcommands, parse};
 use crate::config::{Config, default_file};
 use crate::data_dir::DataDir;
 use crate::recover::recover;
+use crate::serve::unexpected_end;
 use crate::stop::{Exit, Failed};
+use crate::threads::journal_fault;
 use crate::{logging, seed, serve};
 
 /// Runs `hubd` with these arguments, the program's name first. Returns when it has stopped.
@@ -52,7 +54,11 @@ fn run(cli: &Cli) -> Result<(), Failed> {
     }
     info!(node = %signer.node_id(), data_dir = %config.data_dir.display(), "recovering");
     let (ends_sender, mut ends) = mpsc::unbounded_channel();
-    let recovered = recover(&config, &data_dir, signer, &ends_sender)?;
+    let recovered = recover(&config, &data_dir, signer, &ends_sender).map_err(|failed| {
+        // Only the journal's own fault says what a closed journal means.
+        let journal = if failed.exit == Exit::Fault { journal_fault(&mut ends) } else { None };
+        journal.map_or(failed, |ended| unexpected_end(Some(ended), &mut ends))
+    })?;
     match cli.command {
         Some(Subcommands::Checkpoint) => {
             let rows = checkpoint(&config, recovered, &ends_sender, &mut ends)?;

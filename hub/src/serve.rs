@@ -28,7 +28,7 @@ use crate::operator::{OperatorHub, OperatorService};
 use crate::outlet::HubOutlet;
 use crate::recover::{Recovered, Shared};
 use crate::stop::{Exit, Failed};
-use crate::threads::{Ended, Who, spawn_control, spawn_shard};
+use crate::threads::{Ended, Who, journal_fault, spawn_control, spawn_shard};
 use crate::token::Token;
 
 use chain_side::{ChainSide, FromJournal};
@@ -119,7 +119,7 @@ impl Hub {
         loop {
             tokio::select! {
                 biased;
-                ended = self.ends.recv() => return Err(unexpected_end(ended)),
+                ended = self.ends.recv() => return Err(unexpected_end(ended, &mut self.ends)),
                 Some(failed) = chain.wrong.recv() => return Err(failed),
                 () = signals.any() => {
                     info!("a signal asks to stop");
@@ -168,8 +168,12 @@ pub(crate) fn spawn_shards(
     Ok(resumes)
 }
 
-/// A part that ended although nobody asked it to.
-fn unexpected_end(ended: Option<Ended>) -> Failed {
+/// A part that ended although nobody asked it to. When the journal failed, that is named and not what others saw of it.
+pub(crate) fn unexpected_end(ended: Option<Ended>, ends: &mut mpsc::UnboundedReceiver<Ended>) -> Failed {
+    let ended = match ended {
+        Some(ended) if ended.who != Who::Journal => Some(journal_fault(ends).unwrap_or(ended)),
+        ended => ended,
+    };
     match ended {
         Some(Ended { who, fault, .. }) => {
             let why = fault.unwrap_or_else(|| "it ended without being asked to".to_owned());
@@ -218,9 +222,9 @@ pub(crate) async fn wait_end(
     let mut rows_left = None;
     let all = async {
         while count > 0 {
-            let Some(ended) = ends.recv().await else { return Err(unexpected_end(None)) };
+            let Some(ended) = ends.recv().await else { return Err(unexpected_end(None, ends)) };
             if ended.fault.is_some() {
-                return Err(unexpected_end(Some(ended)));
+                return Err(unexpected_end(Some(ended), ends));
             }
             if who(ended.who) {
                 rows_left = ended.rows_left;

@@ -47,6 +47,27 @@ impl std::fmt::Display for Who {
     }
 }
 
+/// How long the journal's own end is waited for after another part's: it ends in the same moment.
+const CAUSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is looked for.
+const CAUSE_POLL: Duration = Duration::from_millis(5);
+
+/// The journal's fault, if that is what ended the others: they only see that it takes nothing more. Blocks for a moment, which
+/// nobody minds: nothing leaves a process whose journal has failed.
+pub fn journal_fault(ends: &mut mpsc::UnboundedReceiver<Ended>) -> Option<Ended> {
+    let deadline = Instant::now() + CAUSE_PATIENCE;
+    loop {
+        match ends.try_recv() {
+            Ok(ended) if ended.who == Who::Journal && ended.fault.is_some() => return Some(ended),
+            Ok(_) => {}
+            Err(mpsc::error::TryRecvError::Disconnected) => return None,
+            Err(mpsc::error::TryRecvError::Empty) if Instant::now() >= deadline => return None,
+            Err(mpsc::error::TryRecvError::Empty) => std::thread::sleep(CAUSE_POLL),
+        }
+    }
+}
+
 /// Tells an end even when its thread panics.
 pub struct EndTeller {
     pub who: Who,

@@ -60,6 +60,11 @@ accept_spontaneous = true
 # Ticks of a stream in flight at a time, unless asked for otherwise (1 to 5,000).
 stream_window = 500
 
+[disk]
+# Below so much free space where the data folder lies, in MiB, new channels, invoices, payments and streams are refused; what is
+# under way goes on (1 to 1,073,741,824).
+headroom_mib = 64
+
 [log]
 # What the daemon writes to standard error, e.g. "info" or "wallet=debug,info".
 filter = "info"
@@ -77,6 +82,8 @@ pub struct Config {
     pub channels: ChannelsConfig,
     #[serde(default)]
     pub payments: PaymentsConfig,
+    #[serde(default)]
+    pub disk: DiskConfig,
     #[serde(default)]
     pub log: LogConfig,
 }
@@ -153,6 +160,18 @@ impl Default for PaymentsConfig {
             accept_spontaneous: true,
             stream_window: 500,
         }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiskConfig {
+    pub headroom_mib: u64,
+}
+
+impl Default for DiskConfig {
+    fn default() -> Self {
+        DiskConfig { headroom_mib: crate::limits::DISK_HEADROOM_MIB }
     }
 }
 
@@ -327,6 +346,10 @@ fn check(path: &Path, config: Config) -> Result<Checked, ConfigError> {
     if !(1..=channel::limits::MAX_MINIMUM_DEPTH).contains(&depth) {
         return Err(wrong("channels.minimum_depth", &depth, "1 to 200"));
     }
+    let headroom = config.disk.headroom_mib;
+    if !(1..=crate::limits::MAX_DISK_HEADROOM_MIB).contains(&headroom) {
+        return Err(wrong("disk.headroom_mib", &headroom, "1 to 1,073,741,824"));
+    }
     let amount =
         |key, msat| Msat::new(msat).ok_or_else(|| wrong(key, &msat, "at most 21 million bitcoin in msat"));
     let settings = Settings {
@@ -388,6 +411,7 @@ mod tests {
         assert_eq!(checked.config.channels.to_self_delay_blocks, channels.to_self_delay_blocks);
         assert_eq!(checked.config.channels.max_dust_htlc_exposure_msat, channels.max_dust_htlc_exposure_msat);
         assert_eq!(checked.config.payments.stream_window, PaymentsConfig::default().stream_window);
+        assert_eq!(checked.config.disk.headroom_mib, DiskConfig::default().headroom_mib);
     }
 
     fn given(key: &str, value: impl Into<toml::Value>) -> Override {
@@ -434,6 +458,7 @@ mod tests {
             ("stream_window = 500", "stream_window = 0", "payments.stream_window"),
             ("to_self_delay_blocks = 2016", "to_self_delay_blocks = 0", "channels.to_self_delay_blocks"),
             ("minimum_depth = 1", "minimum_depth = 0", "channels.minimum_depth"),
+            ("headroom_mib = 64", "headroom_mib = 0", "disk.headroom_mib"),
         ] {
             let text = good().replacen(from, to, 1);
             let error = parse(Path::new("wallet.toml"), &text).unwrap_err().to_string();

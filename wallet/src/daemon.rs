@@ -14,6 +14,9 @@ use crate::seed::Seed;
 use crate::service::{self, Service};
 use crate::token::Token;
 
+/// Bytes of a mebibyte.
+const MIB: u64 = 1024 * 1024;
+
 /// Why the daemon did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -61,6 +64,7 @@ pub async fn run(root: &Path, overrides: &[Override]) -> Result<(), DaemonError>
         to_self_delay_blocks: checked.config.channels.to_self_delay_blocks.into(),
         stop: stop.clone(),
         data_dir: layout.root().to_owned(),
+        headroom: journal::Headroom { minimum: checked.config.disk.headroom_mib.saturating_mul(MIB) },
     };
     let serving = tokio::spawn(service::serve(listener, service, token, stop.subscribe()));
     write_public(&layout.address(), format!("{address}\n").as_bytes())?;

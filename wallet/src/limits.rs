@@ -85,6 +85,9 @@ pub const CLIENT_STOP_PATIENCE_MS: u64 = 60_000;
 /// Events that `hubwallet events` shows when not told from which on.
 pub const EVENTS_SHOWN: u64 = 20;
 
-/// Below so much free space on the disk new payments, streams, invoices and channels are refused, in bytes: what is under way
-/// must still fit, and a wallet's journal is bounded well below.
-pub const DISK_HEADROOM_BYTES: u64 = 64 * 1024 * 1024;
+/// Below so much free space on the disk new payments, streams, invoices and channels are refused unless configured otherwise, in
+/// MiB: what is under way must still fit, and a wallet's journal is bounded well below.
+pub const DISK_HEADROOM_MIB: u64 = 64;
+
+/// The most that can be configured for it, in MiB: more than any disk, and far from where its bytes would overflow.
+pub const MAX_DISK_HEADROOM_MIB: u64 = 1 << 30;

@@ -370,7 +370,7 @@ static KEYS: &[Key] = &[
         "256",
         "Below so much free space on the disk new channels, streams and payments are refused, in MiB.",
         journal.headroom_mib,
-        |v| integer(v, 1..=1_048_576)
+        |v| integer(v, 1..=1_073_741_824)
     ),
 ];
 

@@ -8,6 +8,7 @@
 mod chain;
 mod cli;
 mod crash;
+mod disk;
 mod foreign;
 mod hub_closes;
 mod invoices;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use regtest::arguments;
-use regtest::lab::{Lab, audit};
+use regtest::lab::{Lab, audit, init_arguments};
 use regtest::programs::Name;
 
 use crate::support::{LARGE_MSAT, SOON, assert_settled, balance_msat, options, pair};
@@ -66,24 +66,27 @@ async fn hubd_refuses_what_it_cannot_run_with_and_says_why() {
     }
 }
 
-/// Answers every call as a node of the main network would.
-fn node_of_the_main_network() -> std::net::SocketAddr {
+/// Answers every call as a node of such a chain would; its URL.
+fn node(chain: &'static str, pruned: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer_calls(stream));
+            std::thread::spawn(move || answer_calls(stream, chain, pruned));
         }
     });
-    address
+    format!("http://{address}")
 }
 
-fn answer_calls(mut stream: std::net::TcpStream) {
-    let genesis = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f";
-    let result = serde_json::json!({
-        "chain": "main", "blocks": 0, "headers": 0, "bestblockhash": genesis, "difficulty": 1.0, "time": 0,
+fn answer_calls(mut stream: std::net::TcpStream, chain: &str, pruned: bool) {
+    let genesis = match chain {
+        "regtest" => "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
+        _ => "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
+    };
+    let info = serde_json::json!({
+        "chain": chain, "blocks": 0, "headers": 0, "bestblockhash": genesis, "difficulty": 1.0, "time": 0,
         "mediantime": 0, "verificationprogress": 1.0, "initialblockdownload": false, "chainwork": "00",
-        "size_on_disk": 0, "pruned": false, "warnings": [], "bits": "1d00ffff", "target": "00",
+        "size_on_disk": 0, "pruned": pruned, "pruneheight": 7, "warnings": [], "bits": "1d00ffff", "target": "00",
     });
     let mut received = Vec::new();
     let mut buffer = [0; 4096];
@@ -99,7 +102,10 @@ fn answer_calls(mut stream: std::net::TcpStream) {
             continue;
         }
         let call: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-        let single = |call: &serde_json::Value| serde_json::json!({ "result": result, "error": null, "id": call["id"] });
+        let single = |call: &serde_json::Value| {
+            let result = if call["method"] == "getblockhash" { genesis.into() } else { info.clone() };
+            serde_json::json!({ "result": result, "error": null, "id": call["id"] })
+        };
         let answer = match &call {
             serde_json::Value::Array(calls) => calls.iter().map(single).collect(),
             one => single(one),
@@ -116,26 +122,62 @@ fn answer_calls(mut stream: std::net::TcpStream) {
     }
 }
 
+/// What such a node is called when it is refused.
+fn unusable_nodes() -> [(String, [&'static str; 2]); 2] {
+    [(node("main", false), ["main", "regtest"]), (node("regtest", true), ["prunes", "7"])]
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bitcoind_of_another_network_is_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let cookie = folder.path().join("cookie");
-    std::fs::write(&cookie, "user:password").unwrap();
-    let arguments = arguments![
-        "--data-dir",
-        folder.path().join("hub"),
-        "--wallets-listen",
-        "127.0.0.1:0",
-        "--operator-listen",
-        "127.0.0.1:0",
-        "--bitcoind-url",
-        format!("http://{}", node_of_the_main_network()),
-        "--bitcoind-cookie-file",
-        &cookie,
-    ];
-    let program = options().program;
-    let output = program.output(Name::Hubd, &arguments);
-    let output = tokio::time::timeout(SOON, output).await.expect("hubd ends by itself").unwrap();
-    assert_eq!(output.status.code(), Some(4), "{}", output.stderr);
-    assert!(output.stderr.contains("main") && output.stderr.contains("regtest"), "{}", output.stderr);
+async fn a_bitcoind_of_another_network_or_pruned_is_refused_by_hubd_by_name() {
+    for (url, words) in unusable_nodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let cookie = folder.path().join("cookie");
+        std::fs::write(&cookie, "user:password").unwrap();
+        let arguments = arguments![
+            "--data-dir",
+            folder.path().join("hub"),
+            "--wallets-listen",
+            "127.0.0.1:0",
+            "--operator-listen",
+            "127.0.0.1:0",
+            "--bitcoind-url",
+            url,
+            "--bitcoind-cookie-file",
+            &cookie,
+        ];
+        let program = options().program;
+        let output = program.output(Name::Hubd, &arguments);
+        let output = tokio::time::timeout(SOON, output).await.expect("hubd ends by itself").unwrap();
+        assert_eq!(output.status.code(), Some(4), "{}", output.stderr);
+        for word in words {
+            assert!(output.stderr.contains(word), "{word}: {}", output.stderr);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bitcoind_of_another_network_or_pruned_is_refused_by_hubwallet_by_name_new_or_not() {
+    let mut lab = Lab::start(options()).await.unwrap();
+    // One that has followed a good chain already, and one that never started.
+    let old = lab.add_wallet("old").await.unwrap();
+    old.reaches(lab.hub().info().await.unwrap().height, SOON).await.unwrap();
+    old.stop().await.unwrap();
+    let hub_key = hex::encode(lab.hub().info().await.unwrap().node_key);
+    let new = lab.folder().join("new");
+    let init = init_arguments(&new, lab.chain(), &lab.hub().address().to_string(), &hub_key);
+    lab.program().run(Name::Hubwallet, &init).await.unwrap();
+    for (url, words) in unusable_nodes() {
+        for folder in [old.daemon().folder(), &new] {
+            let arguments = arguments!["daemon", "--data-dir", folder, "--bitcoind-url", &url];
+            let output = lab.program().output(Name::Hubwallet, &arguments);
+            let output = tokio::time::timeout(SOON, output).await.expect("hubwallet ends by itself").unwrap();
+            assert_eq!(output.status.code(), Some(3), "{}", output.stderr);
+            for word in words {
+                assert!(output.stderr.contains(word), "{word}: {}", output.stderr);
+            }
+        }
+    }
+    // Nothing of the good chain was forgotten over it.
+    old.start_again().await.unwrap();
+    old.is_connected(SOON).await.unwrap();
 }

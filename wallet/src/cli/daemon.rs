@@ -9,6 +9,7 @@ use super::args::DaemonArgs;
 use super::failure::{Exit, Failure};
 use super::init::whole_path;
 use crate::config::{self, Override};
+use crate::core::start::StartError;
 use crate::daemon::{self, DaemonError};
 use crate::data_dir::{DataDirError, Layout};
 
@@ -64,6 +65,9 @@ impl From<DaemonError> for Failure {
         match error {
             DaemonError::DataDir(error) => error.into(),
             DaemonError::Config(error) => error.into(),
+            DaemonError::Start(start) if matches!(*start, StartError::Fault(_)) => {
+                Failure::new(Exit::Fault, "FAULT", start.to_string())
+            }
             DaemonError::Start(_) => Failure::new(Exit::NoDaemon, "CANNOT_START", error.to_string()),
             DaemonError::Listen { .. } => Failure::new(Exit::NoDaemon, "CANNOT_LISTEN", error.to_string())
                 .advise("choose another with --listen; 127.0.0.1:0 takes a free port"),

@@ -61,6 +61,8 @@ pub enum StartError {
     Gap(#[from] shard::Gap),
     #[error("bitcoind at {url}: {source}")]
     Bitcoind { url: String, source: RpcError },
+    #[error(transparent)]
+    Fault(#[from] journal::Fault),
     #[error("the journal takes nothing")]
     Closed(#[from] journal::Closed),
     #[error("the row of epochs is broken")]
@@ -99,9 +101,13 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
     let opened = Journal::open(&data.layout().journal(), &header, Options::small())?;
     let (rpc, source) = chain_source(checked);
     let (replay, desk_log) = replay_desk(&opened.recovery)?;
-    let memory = match replay.memory() {
-        Some(memory) => memory.clone(),
-        None => first_memory(&rpc, &source, checked).await?,
+    let node = check_node(&rpc, checked).await;
+    let memory = match (node, replay.memory()) {
+        (Ok(()), Some(memory)) => memory.clone(),
+        // What needs no chain goes on without bitcoind; the follower asks again, and checks who answers.
+        (Err(StartError::Bitcoind { source, .. }), Some(memory)) if source.is_transient() => memory.clone(),
+        (Ok(()), None) => first_memory(&source, checked).await?,
+        (Err(error), _) => return Err(error),
     };
     let ledger = Ledger::restore(&opened.recovery, signer.clone())?;
     let prices = ledger.policy(&checked.hub).as_ref().map(Prices::from);
@@ -135,7 +141,13 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
         });
         finished.map(|_| ())
     })?;
-    make_epoch_durable(&opened.log, epoch, durable_seen.clone()).await?;
+    if let Err(error) = make_epoch_durable(&opened.log, epoch, durable_seen.clone()).await {
+        // The journal's thread has ended: its fault says why.
+        return Err(match journal_thread.join() {
+            Ok(Err(fault)) => StartError::Fault(fault),
+            Ok(Ok(())) | Err(_) => error,
+        });
+    }
 
     let host = WalletDeskHost {
         core: core.clone(),
@@ -222,13 +234,14 @@ fn chain_source(checked: &Checked) -> (RpcClient, RpcSource) {
     (rpc.clone(), RpcSource::new(rpc, checked.network, waiting))
 }
 
-async fn first_memory(
-    rpc: &RpcClient,
-    source: &RpcSource,
-    checked: &Checked,
-) -> Result<ChainMemory, StartError> {
+/// A node of another network, pruned or too old is no node of this wallet's.
+async fn check_node(rpc: &RpcClient, checked: &Checked) -> Result<(), StartError> {
     let named = |source| StartError::Bitcoind { url: checked.config.bitcoind.url.clone(), source };
-    rpc.check_node(checked.network).await.map_err(named)?;
+    rpc.check_node(checked.network).await.map(|_| ()).map_err(named)
+}
+
+async fn first_memory(source: &RpcSource, checked: &Checked) -> Result<ChainMemory, StartError> {
+    let named = |source| StartError::Bitcoind { url: checked.config.bitcoind.url.clone(), source };
     Follower::starting_memory(source, FINAL_DEPTH).await.map_err(named)
 }
 
@@ -281,13 +294,15 @@ impl Running {
         self.core.send(CoreMail::Stop);
         let core = tokio::task::spawn_blocking(move || self.core_thread.join());
         let core = core.await.map_err(|error| error.to_string())?;
-        core.map_err(|_| "the core's thread panicked".to_owned())?.map_err(|fault| fault.to_string())?;
+        let core = core.map_err(|_| "the core's thread panicked".to_owned())?;
         drop(self.reader);
+        // The journal ends too: the core closed it, or found it closed. Its own fault is the cause, so it is named first.
         let journal = tokio::task::spawn_blocking(move || self.journal_thread.join());
         let journal = journal.await.map_err(|error| error.to_string())?;
         journal
             .map_err(|_| "the journal's thread panicked".to_owned())?
             .map_err(|fault| fault.to_string())?;
+        core.map_err(|fault| fault.to_string())?;
         match end {
             Ok(DeskEnd::Stopped) => Ok(()),
             Ok(DeskEnd::Follow(error)) => Err(error.to_string()),

@@ -150,6 +150,10 @@ pub fn read(text: &str) -> Result<Read, LedgerRefusal> {
     let text = text.trim();
     let text = text.strip_prefix("lightning:").or_else(|| text.strip_prefix("LIGHTNING:")).unwrap_or(text);
     let invoice: Bolt11Invoice = text.parse().map_err(refusal)?;
+    // What this wallet seals for the payee has no room for it, and the payee would refuse the payment without.
+    if invoice.features().is_some_and(|features| features.requires_payment_metadata()) {
+        return Err(LedgerRefusal::InvoiceUnsupported { why: "payment metadata is required".to_owned() });
+    }
     let amount_msat = match invoice.amount_milli_satoshis() {
         None => None,
         Some(msat) => Some(Msat::new(msat).ok_or(LedgerRefusal::AmountTooLarge)?),

@@ -51,13 +51,14 @@ pub struct Service {
     pub stop: watch::Sender<bool>,
     /// The file system it is on must have room for new work.
     pub data_dir: PathBuf,
+    /// How much room that is.
+    pub headroom: Headroom,
 }
 
 impl Service {
     /// New work is refused while there is still room for what is under way.
     fn check_room(&self) -> Result<(), Status> {
-        let headroom = Headroom { minimum: crate::limits::DISK_HEADROOM_BYTES };
-        match headroom.check(&self.data_dir) {
+        match self.headroom.check(&self.data_dir) {
             Ok(_) => Ok(()),
             Err(error) => Err(status_with_advice(
                 ErrorCode::DiskNearlyFull,

@@ -1,5 +1,6 @@
 //! The ledger against its rules, one test a rule, with a pretended channel at the other end.
 
+mod invoices;
 mod paying;
 mod properties;
 mod receiving;
