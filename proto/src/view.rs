@@ -71,7 +71,8 @@ pub fn phase_out(phase: &PhaseView) -> pb::ChannelPhase {
     }
 }
 
-fn failure_text(phase: &PhaseView) -> String {
+/// Why a channel in this phase failed or was given up; empty for the others.
+pub fn failure_text(phase: &PhaseView) -> String {
     match phase {
         PhaseView::Failed { cause } => cause.to_string(),
         PhaseView::Aborted => "the opening ended before anything reached the chain".to_owned(),

@@ -33,7 +33,10 @@ async fn a_hub_whose_disk_is_nearly_full_refuses_new_channels_by_name() {
     });
     let aborted = aborted.await.unwrap();
     assert_eq!(aborted.channel_id, channel_id);
-    assert!(aborted.funding.is_none(), "nothing reached the chain: {aborted:?}");
+    assert!(aborted.failure.contains("before anything reached the chain"), "{aborted:?}");
+    // The hub's own words are in the wallet's log.
+    let log = std::fs::read_to_string(wallet.daemon().log()).unwrap();
+    assert!(log.contains("the hub's disk is nearly full: no new channels for now"), "{log}");
     // What needs no room goes on.
     lab.hub().info().await.unwrap();
 }

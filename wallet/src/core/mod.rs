@@ -357,6 +357,12 @@ impl Core {
         credit: Credit,
     ) {
         let node = self.hub;
+        for message in &messages {
+            // The channel keeps what it means for it; why the hub did it, only the hub can say.
+            if let Message::ChannelError { text } = message {
+                tracing::warn!(%channel, ?text, "the hub refused or gave up a channel");
+            }
+        }
         let known = self.outlet.directory.owner_of(&channel).is_some();
         if !known && let Some(Message::OpenChannel(_)) = messages.first() {
             if let Message::OpenChannel(message) = messages.remove(0) {

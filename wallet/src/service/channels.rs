@@ -351,6 +351,10 @@ fn closed_channel(ended: &history::ClosedChannel, hub_key: &channel::keys::Point
             paid_sat: closing.paid_sat,
             ..channel
         },
-        None => hub::Channel { phase: hub::ChannelPhase::Aborted.into(), ..channel },
+        None => hub::Channel {
+            phase: hub::ChannelPhase::Aborted.into(),
+            failure: proto::view::failure_text(&PhaseView::Aborted),
+            ..channel
+        },
     }
 }
