@@ -75,6 +75,14 @@ pub struct End {
     pub text: String,
 }
 
+/// A gRPC channel over TLS, for calls that need no handshake.
+pub async fn channel_over_tls(address: SocketAddr) -> tonic::transport::Channel {
+    let connector =
+        tower::service_fn(move |_| async move { Ok::<_, std::io::Error>(TokioIo::new(tls(address).await?)) });
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    endpoint.connect_with_connector(connector).await.expect("the hub takes TLS connections")
+}
+
 impl Foreigner {
     /// TLS and the stream; nothing is said yet.
     pub async fn connect(address: SocketAddr, hub_key: &[u8], seed: u8) -> Foreigner {

@@ -10,6 +10,7 @@ mod cli;
 mod crash;
 mod disk;
 mod foreign;
+mod health;
 mod hub_closes;
 mod invoices;
 mod payments;
