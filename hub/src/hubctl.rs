@@ -6,7 +6,6 @@ mod commands;
 mod events;
 mod json;
 mod show;
-mod table;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

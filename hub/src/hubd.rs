@@ -47,7 +47,7 @@ fn run(cli: &Cli) -> Result<(), Failed> {
     logging::start(&config.log)?;
     let data_dir = DataDir::open(&config.data_dir).map_err(Failed::with(Exit::CannotStart))?;
     let (seed, origin) = seed::load_or_create(data_dir.layout()).map_err(Failed::with(Exit::CannotStart))?;
-    let signer = Arc::new(SeedSigner::new(&seed.0));
+    let signer = Arc::new(SeedSigner::new(&seed.bytes()));
     if origin == seed::Origin::Created {
         let path = data_dir.layout().seed();
         info!(path = %path.display(), "a new seed was made: keep a copy of this file where no disk failure reaches it");

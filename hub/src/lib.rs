@@ -25,7 +25,6 @@ pub mod session;
 pub mod stop;
 pub mod threads;
 pub mod tls;
-pub mod token;
 pub mod wallets;
 
 mod hubctl;

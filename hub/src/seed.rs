@@ -3,22 +3,23 @@
 //! It is made on the first start. A data folder with a journal but without its seed is refused: a new seed
 //! beside old channels would sign nothing they accept.
 
-use bip39::Mnemonic;
-use rand::RngCore;
+use std::path::PathBuf;
 
-use crate::data_dir::{DataDirError, Layout, read_secret, write_secret};
+use daemon::data_dir::{FolderError, read_secret};
+use daemon::seed::Seed;
 
-/// 256 bits of entropy.
-const WORDS: usize = 24;
+use crate::data_dir::Layout;
 
-/// The BIP 39 seed: 64 bytes. Never printed.
-#[derive(Clone)]
-pub struct Seed(pub [u8; 64]);
-
-impl std::fmt::Debug for Seed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Seed(..)")
-    }
+/// Why there is no seed to start with.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(
+        "{} holds a journal but {} is missing: restore the seed from its backup before starting",
+        journal.display(), seed.display()
+    )]
+    Missing { journal: PathBuf, seed: PathBuf },
 }
 
 /// Whether the seed was found or made now.
@@ -29,30 +30,30 @@ pub enum Origin {
 }
 
 /// Loads the seed, or makes and stores a new one if the folder is new.
-pub fn load_or_create(layout: &Layout) -> Result<(Seed, Origin), DataDirError> {
+pub fn load_or_create(layout: &Layout) -> Result<(Seed, Origin), SeedError> {
     let path = layout.seed();
     if let Some(bytes) = read_secret(&path)? {
-        let malformed = |found: String| DataDirError::Malformed {
+        let malformed = |found: String| FolderError::Malformed {
             path: path.clone(),
             found,
-            expected: "12 to 24 BIP 39 words in English, with a correct checksum",
+            expected: "12 to 24 BIP 39 words in English, with a correct checksum".into(),
         };
         let text = String::from_utf8(bytes).map_err(|_| malformed("bytes that are not text".into()))?;
-        let words = Mnemonic::parse_normalized(text.trim()).map_err(|error| malformed(error.to_string()))?;
-        return Ok((Seed(words.to_seed("")), Origin::Loaded));
+        let seed = Seed::parse(&text).map_err(|wrong| malformed(wrong.0.to_string()))?;
+        return Ok((seed, Origin::Loaded));
     }
     if layout.journal().exists() {
-        return Err(DataDirError::SeedMissing { journal: layout.journal(), seed: path });
+        return Err(SeedError::Missing { journal: layout.journal(), seed: path });
     }
-    let mut entropy = [0u8; WORDS * 4 / 3];
-    rand::rngs::OsRng.fill_bytes(&mut entropy);
-    let words = Mnemonic::from_entropy(&entropy).expect("32 bytes are a length BIP 39 knows");
-    write_secret(&path, format!("{words}\n").as_bytes())?;
-    Ok((Seed(words.to_seed("")), Origin::Created))
+    let seed = Seed::generate();
+    seed.write(&path)?;
+    Ok((seed, Origin::Created))
 }
 
 #[cfg(test)]
 mod tests {
+    use daemon::data_dir::write_secret;
+
     use super::*;
 
     fn folder() -> (tempfile::TempDir, Layout) {
@@ -68,9 +69,9 @@ mod tests {
         assert_eq!(origin, Origin::Created);
         let (second, origin) = load_or_create(&layout).unwrap();
         assert_eq!(origin, Origin::Loaded);
-        assert_eq!(first.0, second.0);
+        assert_eq!(first.bytes(), second.bytes());
         let words = std::fs::read_to_string(layout.seed()).unwrap();
-        assert_eq!(words.split_whitespace().count(), WORDS);
+        assert_eq!(words.split_whitespace().count(), 24);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use channel::signer::Signer;
 use crossbeam_channel::{Receiver, Sender};
+use daemon::data_dir::write_public;
+use daemon::token::Token;
 use settlement::desk::service::DeskHandle;
 use shard::{Mail, Shard};
 use tokio::sync::mpsc;
@@ -22,14 +24,13 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::control::ControlMail;
-use crate::data_dir::{DataDir, write_public};
+use crate::data_dir::{DataDir, PROGRAM};
 use crate::earnings::{Earnings, sum_fees};
 use crate::operator::{OperatorHub, OperatorService};
 use crate::outlet::HubOutlet;
 use crate::recover::{Recovered, Shared};
 use crate::stop::{Exit, Failed};
 use crate::threads::{Ended, Who, journal_fault, spawn_control, spawn_shard};
-use crate::token::Token;
 
 use chain_side::{ChainSide, FromJournal};
 use listeners::Listeners;
@@ -77,8 +78,8 @@ impl Hub {
         let cancel = CancellationToken::new();
         let layout = data_dir.layout();
         let mut listeners = Listeners::bind(config, layout).await?;
-        let token =
-            Token::load_or_create(&layout.operator_token()).map_err(Failed::with(Exit::CannotStart))?;
+        let token = Token::load_or_create(&layout.operator_token(), &PROGRAM)
+            .map_err(Failed::with(Exit::CannotStart))?;
         let Recovered { shared, shards, control, desk, to_desk, desk_snapshots, journal: _ } = recovered;
         let news = FromJournal { to_desk, desk_snapshots };
         let chain = ChainSide::start(config, &shared, desk, news, &ends_sender, cancel.clone())?;

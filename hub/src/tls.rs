@@ -5,15 +5,16 @@
 
 use std::sync::Arc;
 
+use daemon::data_dir::{FolderError, read_secret, write_public, write_secret};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::data_dir::{DataDirError, Layout, read_secret, write_public, write_secret};
+use crate::data_dir::Layout;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error(transparent)]
-    DataDir(#[from] DataDirError),
+    Folder(#[from] FolderError),
     #[error("the names of wallets.tls_names cannot be put into a certificate: {0}")]
     Names(rcgen::Error),
     #[error("{0} and {1} are not a certificate and its key: {2}; remove both for new ones")]

@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daemon::data_dir::FolderError;
+use daemon::token::Token;
 use proto::error::{ErrorCode, ErrorDetail};
 use proto::request_id::RequestId;
 use proto::wallet::v1::wallet_client::WalletClient;
@@ -21,9 +23,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-use crate::data_dir::{DataDirError, Layout};
+use crate::data_dir::{DataDirError, Layout, PROGRAM};
 use crate::limits::{CLIENT_CONNECT_PATIENCE_MS, CLIENT_RETRY_MS, CLIENT_RETRY_PATIENCE_MS};
-use crate::token::Token;
 
 /// The generated client, with the token in every call. Cheap to clone; clones share the connection.
 pub type Api = WalletClient<InterceptedService<Channel, Bearer>>;
@@ -60,6 +61,12 @@ pub enum ConnectError {
     /// A daemon wrote its address, but nobody answers there.
     #[error("nobody answers at {address}, the address of the daemon of {}: it ended without stopping cleanly, or still starts", root.display())]
     NoAnswer { root: PathBuf, address: SocketAddr, source: tonic::transport::Error },
+}
+
+impl From<FolderError> for ConnectError {
+    fn from(error: FolderError) -> Self {
+        DataDirError::from(error).into()
+    }
 }
 
 /// Why a call has no result.
@@ -226,14 +233,16 @@ async fn connect(layout: &Layout) -> Result<Api, ConnectError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(ConnectError::NotRunning { root });
         }
-        Err(source) => return Err(DataDirError::Unreadable { path, source }.into()),
+        Err(source) => return Err(FolderError::Unreadable { path, source }.into()),
     };
-    let address: SocketAddr = text.trim().parse().map_err(|_| DataDirError::Malformed {
+    let address: SocketAddr = text.trim().parse().map_err(|_| FolderError::Malformed {
         path,
         found: format!("{:?}", text.trim()),
-        expected: "an address and port; start the daemon again",
+        expected: "an address and port; start the daemon again".into(),
     })?;
-    let Some(token) = Token::load(&layout.token())? else { return Err(ConnectError::NotRunning { root }) };
+    let Some(token) = Token::load(&layout.token(), &PROGRAM)? else {
+        return Err(ConnectError::NotRunning { root });
+    };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .expect("an address makes a URI")
         .tcp_nodelay(true)

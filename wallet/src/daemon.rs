@@ -3,16 +3,17 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use daemon::data_dir::{FolderError, write_public};
+use daemon::token::Token;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::config::{self, Checked, ConfigError, Override};
 use crate::connection::{Dialer, Status};
 use crate::core::start::{StartError, start};
-use crate::data_dir::{DataDir, DataDirError, write_public};
-use crate::seed::Seed;
+use crate::data_dir::{DataDir, DataDirError, PROGRAM};
+use crate::seed;
 use crate::service::{self, Service};
-use crate::token::Token;
 
 /// Bytes of a mebibyte.
 const MIB: u64 = 1024 * 1024;
@@ -34,14 +35,20 @@ pub enum DaemonError {
     Fault(String),
 }
 
+impl From<FolderError> for DaemonError {
+    fn from(error: FolderError) -> Self {
+        DataDirError::from(error).into()
+    }
+}
+
 /// Runs until SIGTERM, SIGINT, the `Stop` call or a fault. `overrides` take the place of the file's values. Where the log goes
 /// is the caller's business.
 pub async fn run(root: &Path, overrides: &[Override]) -> Result<(), DaemonError> {
     let data = DataDir::open(root)?;
     let layout = data.layout().clone();
-    let seed = Seed::load(&layout)?;
+    let seed = seed::load(&layout)?;
     let checked = config::load_with(&layout.config(), overrides)?;
-    let token = Token::load_or_create(&layout.token())?;
+    let token = Token::load_or_create(&layout.token(), &PROGRAM)?;
     let listener = TcpListener::bind(checked.listen).await;
     let listener = listener.map_err(|source| DaemonError::Listen { address: checked.listen, source })?;
     let address = listener.local_addr();
@@ -146,7 +153,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("wallet");
         let data = DataDir::open(&root).unwrap();
-        Seed::generate().store(data.layout()).unwrap();
+        seed::store(&daemon::seed::Seed::generate(), data.layout()).unwrap();
         // A port that was free a moment ago, and that nobody listens on.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let cookie = root.join("cookie");

@@ -1,33 +1,17 @@
-//! The folder of one wallet: who may use it, and what lies in it.
-//!
-//! One process at a time holds it ([`DataDir::open`] takes the lock and keeps it). Secrets are readable by the
-//! owner alone, and a secret readable by others is refused rather than used. Every file is written whole: to a
-//! neighbour, synced, then renamed.
+//! The folder of one wallet: what lies in it. One process at a time holds it, by a [`DataDir`].
 
-use std::fs::{File, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Reading and writing by the owner only.
-const SECRET_MODE: u32 = 0o600;
-const PUBLIC_MODE: u32 = 0o644;
+use daemon::Program;
+use daemon::data_dir::{FolderError, Held, hold};
+
+/// How messages about the folder name what runs in it.
+pub const PROGRAM: Program = Program { name: "the daemon", stop: "hubwallet stop" };
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    #[error(
-        "another process uses {}: stop it first (`hubwallet stop`), or choose another --data-dir",
-        path.display()
-    )]
-    InUse { path: PathBuf },
-    #[error("{} has mode {found:o}, expected {expected:o}: others can read it; run `chmod {expected:o} {}`", path.display(), path.display())]
-    OpenToOthers { path: PathBuf, found: u32, expected: u32 },
-    #[error("{} cannot be written: {source}", path.display())]
-    Unwritable { path: PathBuf, source: io::Error },
-    #[error("{} cannot be read: {source}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} holds {found}, expected {expected}", path.display())]
-    Malformed { path: PathBuf, found: String, expected: &'static str },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     #[error("{} holds no wallet: make one with `hubwallet init --data-dir {}`", root.display(), root.display())]
     NoWallet { root: PathBuf },
     #[error("{} holds a wallet already; choose another --data-dir, nothing was changed", root.display())]
@@ -69,44 +53,20 @@ impl Layout {
     pub fn address(&self) -> PathBuf {
         self.root.join("wallet.addr")
     }
-
-    fn lock(&self) -> PathBuf {
-        self.root.join("lock")
-    }
 }
 
 /// An open data folder. The lock is held until it is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     layout: Layout,
-    _lock: File,
+    _held: Held,
 }
 
 impl DataDir {
     /// Creates the folder if needed, checks that nobody else can look into it, and locks it.
-    pub fn open(root: &Path) -> Result<DataDir, DataDirError> {
-        let layout = Layout::new(root);
-        let unwritable = |path: &Path| {
-            let path = path.to_owned();
-            move |source| DataDirError::Unwritable { path, source }
-        };
-        if !root.exists() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(unwritable(root))?;
-        }
-        check_mode(root, 0o700)?;
-        let lock_path = layout.lock();
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(SECRET_MODE)
-            .open(&lock_path)
-            .map_err(unwritable(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(DataDir { layout, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: root.to_owned() }),
-            Err(TryLockError::Error(source)) => Err(DataDirError::Unwritable { path: lock_path, source }),
-        }
+    pub fn open(root: &Path) -> Result<DataDir, FolderError> {
+        let held = hold(root, &PROGRAM)?;
+        Ok(DataDir { layout: Layout::new(root), _held: held })
     }
 
     pub fn layout(&self) -> &Layout {
@@ -114,91 +74,16 @@ impl DataDir {
     }
 }
 
-/// Reads a secret; a file that others may read is refused by name. `None` when there is none.
-pub fn read_secret(path: &Path) -> Result<Option<Vec<u8>>, DataDirError> {
-    match std::fs::read(path) {
-        Ok(bytes) => {
-            check_mode(path, SECRET_MODE)?;
-            Ok(Some(bytes))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(DataDirError::Unreadable { path: path.to_owned(), source }),
-    }
-}
-
-/// Writes a secret whole and durably, readable by the owner alone.
-pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {
-    write_whole(path, bytes, SECRET_MODE)
-}
-
-/// Writes a file anybody may read, whole and durably.
-pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {
-    write_whole(path, bytes, PUBLIC_MODE)
-}
-
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DataDirError> {
-    let write = || -> io::Result<()> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".new");
-        let beside = path.with_file_name(name);
-        let mut file = File::options().create(true).truncate(true).write(true).mode(mode).open(&beside)?;
-        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        match path.parent() {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().map_err(|source| DataDirError::Unwritable { path: path.to_owned(), source })
-}
-
-fn check_mode(path: &Path, expected: u32) -> Result<(), DataDirError> {
-    let metadata = std::fs::metadata(path)
-        .map_err(|source| DataDirError::Unreadable { path: path.to_owned(), source })?;
-    let found = metadata.permissions().mode() & 0o777;
-    if found & 0o077 != 0 {
-        return Err(DataDirError::OpenToOthers { path: path.to_owned(), found, expected });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_second_process_on_the_same_folder_is_refused_by_name() {
+    fn a_second_process_is_told_how_to_stop_the_first() {
         let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("hub");
-        let first = DataDir::open(&root).unwrap();
+        let root = folder.path().join("data");
+        let _first = DataDir::open(&root).unwrap();
         let text = DataDir::open(&root).unwrap_err().to_string();
-        assert!(text.contains("another process uses"), "{text}");
-        drop(first);
-        assert!(DataDir::open(&root).is_ok());
-    }
-
-    #[test]
-    fn a_folder_or_secret_that_others_can_read_is_refused_with_the_command_that_mends_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("hub");
-        std::fs::create_dir(&root).unwrap();
-        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let text = DataDir::open(&root).unwrap_err().to_string();
-        assert!(text.contains("chmod 700"), "{text}");
-
-        let secret = folder.path().join("secret");
-        write_secret(&secret, b"x").unwrap();
-        assert_eq!(read_secret(&secret).unwrap(), Some(b"x".to_vec()));
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let text = read_secret(&secret).unwrap_err().to_string();
-        assert!(text.contains("chmod 600"), "{text}");
-    }
-
-    #[test]
-    fn a_missing_secret_is_not_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(read_secret(&folder.path().join("none")).unwrap().is_none());
+        assert!(text.ends_with("stop it first (`hubwallet stop`), or choose another --data-dir"), "{text}");
     }
 }

@@ -9,7 +9,7 @@
 //! | [`daemon`] | all of it together, from the data folder to a clean stop |
 //! | [`cli`] | the commands of `hubwallet` |
 //! | [`client`] | what commands and scripts in Rust use to call it |
-//! | [`config`], [`data_dir`], [`seed`], [`token`] | the files |
+//! | [`config`], [`data_dir`], [`seed`] | the files |
 //! | [`directory`], [`router`], [`history`], [`limits`] | which channel can pay; where incoming HTLCs go; what lasts; bounds |
 //!
 //! It knows every crate but the hub's.
@@ -28,6 +28,5 @@ pub mod limits;
 pub mod router;
 pub mod seed;
 pub mod service;
-pub mod token;
 
 pub use cli::hubwallet_main;

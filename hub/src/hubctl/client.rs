@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use daemon::data_dir::FolderError;
+use daemon::token::Token;
 use proto::error::ErrorDetail;
 use proto::hub::v1::operator_client::OperatorClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -11,8 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::config::{ConfigError, Layers, load};
-use crate::data_dir::{DataDirError, Layout};
-use crate::token::Token;
+use crate::data_dir::{Layout, PROGRAM};
 
 use super::cli::Cli;
 
@@ -24,7 +25,7 @@ pub enum CtlError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
-    DataDir(#[from] DataDirError),
+    DataDir(#[from] FolderError),
     #[error("there is no token in {}", path.display())]
     NoToken { path: PathBuf },
     #[error("there is no address in {}: hubd has not been started there", path.display())]
@@ -110,7 +111,7 @@ pub async fn connect(cli: &Cli) -> Result<Client, CtlError> {
     };
     let layout = Layout::new(root);
     let token_path = cli.token_file.clone().unwrap_or_else(|| layout.operator_token());
-    let token = Token::load(&token_path)?.ok_or(CtlError::NoToken { path: token_path })?;
+    let token = Token::load(&token_path, &PROGRAM)?.ok_or(CtlError::NoToken { path: token_path })?;
     let address = match &cli.address {
         Some(address) => address.clone(),
         None => {

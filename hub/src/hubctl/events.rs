@@ -1,11 +1,13 @@
 //! An event's name and fields, for JSON and for eyes alike.
 
+use daemon::json::merged;
+use daemon::text::{txid, word};
 use proto::hub::v1 as pb;
 use proto::hub::v1::channel_event::Kind as ChannelKind;
 use proto::hub::v1::event::Kind;
 use serde_json::{Value, json};
 
-use super::json::{hex_of, reason, short, txid};
+use super::json::{hex_of, reason};
 
 /// The event's name and its own fields, an object.
 pub fn event_name_and_fields(event: &pb::Event) -> (&'static str, Value) {
@@ -25,12 +27,9 @@ pub fn event_name_and_fields(event: &pb::Event) -> (&'static str, Value) {
             json!({ "txid": txid(&batch.txid), "channels": batch.channels, "fee_sat": batch.fee_sat }),
         ),
         Some(Kind::Channel(channel)) => {
-            let (name, mut fields) = channel.kind.as_ref().map_or(("unknown", json!({})), channel_fields);
-            if let Some(object) = fields.as_object_mut() {
-                object.insert("channel_id".into(), hex_of(&channel.channel_id).into());
-                object.insert("node_key".into(), hex_of(&channel.node_key).into());
-            }
-            (name, fields)
+            let (name, fields) = channel.kind.as_ref().map_or(("unknown", json!({})), channel_fields);
+            let (id, node) = (hex_of(&channel.channel_id), hex_of(&channel.node_key));
+            (name, merged([fields, json!({ "channel_id": id, "node_key": node })]))
         }
     }
 }
@@ -77,7 +76,7 @@ fn channel_fields(kind: &ChannelKind) -> (&'static str, Value) {
         ChannelKind::StreamTicks(e) => (
             "stream_ticks",
             json!({
-                "stream_id": hex_of(&e.stream_id), "stage": short(e.stage().as_str_name(), "TICK_STAGE_"),
+                "stream_id": hex_of(&e.stream_id), "stage": word(e.stage().as_str_name(), "TICK_STAGE_"),
                 "ticks": e.ticks, "incoming_msat": e.incoming_msat, "fee_msat": e.fee_msat,
                 "reason": reason(e.reason()),
             }),

@@ -1,5 +1,7 @@
 //! Answers as JSON: the field names of the `.proto` files, bytes in hex, txids as explorers print them, enums by name.
 
+use daemon::json::merged;
+use daemon::text::{txid, word};
 use proto::hub::v1 as pb;
 use serde_json::{Value, json};
 
@@ -9,24 +11,12 @@ pub fn hex_of(bytes: &[u8]) -> String {
     hex::encode(bytes)
 }
 
-/// A transaction id as explorers print it: the reverse of the order it is hashed in.
-pub fn txid(bytes: &[u8]) -> String {
-    let mut reversed = bytes.to_vec();
-    reversed.reverse();
-    hex::encode(reversed)
-}
-
-/// An enum's name on the wire without its prefix, in lower case.
-pub fn short(name: &str, prefix: &str) -> String {
-    name.trim_start_matches(prefix).to_lowercase()
-}
-
 pub fn phase(channel: &pb::Channel) -> String {
-    short(channel.phase().as_str_name(), "CHANNEL_PHASE_")
+    word(channel.phase().as_str_name(), "CHANNEL_PHASE_")
 }
 
 pub fn reason(reason: pb::FailureReason) -> String {
-    short(reason.as_str_name(), "FAILURE_REASON_")
+    word(reason.as_str_name(), "FAILURE_REASON_")
 }
 
 fn policy(policy: &pb::HubPolicy) -> Value {
@@ -155,7 +145,7 @@ pub fn forward(forward: &pb::Forward) -> Value {
         "incoming_channel_id": hex_of(&forward.incoming_channel_id),
         "node_key": hex_of(&forward.node_key),
         "htlc_id": forward.htlc_id,
-        "state": short(forward.state().as_str_name(), "FORWARD_STATE_"),
+        "state": word(forward.state().as_str_name(), "FORWARD_STATE_"),
         "incoming_msat": forward.incoming_msat,
         "reason": reason(forward.reason()),
         "stream_id": hex_of(&forward.stream_id),
@@ -164,13 +154,6 @@ pub fn forward(forward: &pb::Forward) -> Value {
 }
 
 pub fn event(event: &pb::Event) -> Value {
-    let (name, mut fields) = event_name_and_fields(event);
-    let mut object = serde_json::Map::new();
-    object.insert("index".into(), event.index.into());
-    object.insert("time_ms".into(), event.time_ms.into());
-    object.insert("event".into(), name.into());
-    if let Some(fields) = fields.as_object_mut() {
-        object.append(fields);
-    }
-    Value::Object(object)
+    let (name, fields) = event_name_and_fields(event);
+    merged([json!({ "index": event.index, "time_ms": event.time_ms, "event": name }), fields])
 }

@@ -1,14 +1,10 @@
 //! Answers for eyes.
 
+use daemon::table::{Align, Table};
+use daemon::text::{grouped, msat_cell, short, word};
 use proto::hub::v1 as pb;
 
-use super::json::{hex_of, phase, reason, short};
-use super::table::{Align, Table, grouped, sat_of_msat};
-
-/// The first bytes of a long id: enough to tell rows apart.
-fn start(bytes: &[u8]) -> String {
-    hex_of(&bytes[..bytes.len().min(6)])
-}
+use super::json::{hex_of, phase, reason};
 
 fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
@@ -39,7 +35,7 @@ pub fn info(info: &pb::OperatorGetInfoResponse) -> String {
         grouped(journal.input_bytes),
         grouped(journal.log_bytes),
     );
-    let mut table = Table::new(&[
+    let mut table = Table::new([
         ("shard", Align::Right),
         ("channels", Align::Right),
         ("messages", Align::Right),
@@ -63,14 +59,14 @@ pub fn info(info: &pb::OperatorGetInfoResponse) -> String {
 
 pub fn balances(balances: &pb::GetBalancesResponse) -> String {
     let on_chain = balances.on_chain.unwrap_or_default();
-    let mut table = Table::new(&[("where", Align::Left), ("sat", Align::Right)]);
+    let mut table = Table::new([("where", Align::Left), ("sat", Align::Right)]);
     table.row(["on the chain, confirmed".into(), grouped(on_chain.confirmed_sat)]);
     table.row(["on the chain, unconfirmed".into(), grouped(on_chain.unconfirmed_sat)]);
     table.row(["reserved by openings".into(), grouped(on_chain.locked_sat)]);
-    table.row(["in channels, ours".into(), sat_of_msat(balances.channels_local_msat)]);
-    table.row(["in channels, wallets'".into(), sat_of_msat(balances.channels_remote_msat)]);
-    table.row(["in flight".into(), sat_of_msat(balances.channels_in_flight_msat)]);
-    table.row(["fees earned".into(), sat_of_msat(balances.fees_earned_msat)]);
+    table.row(["in channels, ours".into(), msat_cell(balances.channels_local_msat)]);
+    table.row(["in channels, wallets'".into(), msat_cell(balances.channels_remote_msat)]);
+    table.row(["in flight".into(), msat_cell(balances.channels_in_flight_msat)]);
+    table.row(["fees earned".into(), msat_cell(balances.fees_earned_msat)]);
     table.to_string()
 }
 
@@ -78,7 +74,7 @@ pub fn peers(peers: &[pb::Peer]) -> String {
     if peers.is_empty() {
         return "no wallets yet\n".into();
     }
-    let mut table = Table::new(&[
+    let mut table = Table::new([
         ("node", Align::Left),
         ("connected", Align::Left),
         ("channels", Align::Right),
@@ -91,8 +87,8 @@ pub fn peers(peers: &[pb::Peer]) -> String {
             hex_of(&peer.node_key),
             yes(peer.connected),
             peer.channels.to_string(),
-            sat_of_msat(peer.local_msat),
-            sat_of_msat(peer.remote_msat),
+            msat_cell(peer.local_msat),
+            msat_cell(peer.remote_msat),
             peer.address.clone(),
         ]);
     }
@@ -103,7 +99,7 @@ pub fn channels(channels: &[pb::Channel]) -> String {
     if channels.is_empty() {
         return "no channels\n".into();
     }
-    let mut table = Table::new(&[
+    let mut table = Table::new([
         ("channel", Align::Left),
         ("node", Align::Left),
         ("phase", Align::Left),
@@ -117,19 +113,19 @@ pub fn channels(channels: &[pb::Channel]) -> String {
     for channel in channels {
         table.row([
             hex_of(&channel.channel_id),
-            start(&channel.node_key),
+            short(&channel.node_key),
             phase(channel),
             yes(channel.online),
             grouped(channel.capacity_sat),
-            sat_of_msat(channel.local_msat),
-            sat_of_msat(channel.remote_msat),
-            sat_of_msat(channel.in_flight_msat),
+            msat_cell(channel.local_msat),
+            msat_cell(channel.remote_msat),
+            msat_cell(channel.in_flight_msat),
             channel.htlcs.to_string(),
         ]);
     }
     let mut text = table.to_string();
     for channel in channels.iter().filter(|channel| !channel.failure.is_empty()) {
-        text.push_str(&format!("{}: {}\n", start(&channel.channel_id), channel.failure));
+        text.push_str(&format!("{}: {}\n", short(&channel.channel_id), channel.failure));
     }
     text
 }
@@ -138,7 +134,7 @@ pub fn forwards(forwards: &[pb::Forward]) -> String {
     if forwards.is_empty() {
         return "no forwards among the kept events\n".into();
     }
-    let mut table = Table::new(&[
+    let mut table = Table::new([
         ("event", Align::Right),
         ("from channel", Align::Left),
         ("htlc", Align::Right),
@@ -152,10 +148,10 @@ pub fn forwards(forwards: &[pb::Forward]) -> String {
         let alone = forward.stream_id.is_empty() && forward.ticks == 0;
         table.row([
             forward.event_index.to_string(),
-            start(&forward.incoming_channel_id),
+            short(&forward.incoming_channel_id),
             if alone { forward.htlc_id.to_string() } else { String::new() },
-            short(forward.state().as_str_name(), "FORWARD_STATE_"),
-            sat_of_msat(forward.incoming_msat),
+            word(forward.state().as_str_name(), "FORWARD_STATE_"),
+            msat_cell(forward.incoming_msat),
             if alone { String::new() } else { grouped(forward.ticks) },
             if failed { reason(forward.reason()) } else { String::new() },
         ]);

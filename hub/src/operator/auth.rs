@@ -1,10 +1,9 @@
 //! Every call of the operator's service carries the token.
 
+use daemon::token::Token;
 use proto::error::{ErrorCode, status_with_advice};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
-
-use crate::token::Token;
 
 /// Lets only calls with the token through.
 #[derive(Debug, Clone)]
@@ -33,7 +32,7 @@ mod tests {
     #[test]
     fn only_the_token_opens_the_service() {
         let folder = tempfile::tempdir().unwrap();
-        let token = Token::load_or_create(&folder.path().join("token")).unwrap();
+        let token = Token::load_or_create(&folder.path().join("token"), &crate::data_dir::PROGRAM).unwrap();
         let mut gate = RequireToken(token.clone());
         let with = |header: Option<&str>| {
             let mut request = Request::new(());

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::token::Token;
 use proto::hub::v1::hub_server::HubServer;
 use proto::hub::v1::operator_server::OperatorServer;
 use settlement::desk::service::DeskHandle;
@@ -29,7 +30,6 @@ use crate::operator::{OperatorService, RequireToken};
 use crate::recover::Shared;
 use crate::stop::{Exit, Failed};
 use crate::tls;
-use crate::token::Token;
 use crate::wallets::WalletService;
 
 use super::write_address;

@@ -52,7 +52,7 @@ async fn start(root: &Path) -> Running {
     let config = config(root);
     let data_dir = DataDir::open(&config.data_dir).unwrap();
     let (seed, _) = seed::load_or_create(data_dir.layout()).unwrap();
-    let signer = Arc::new(SeedSigner::new(&seed.0));
+    let signer = Arc::new(SeedSigner::new(&seed.bytes()));
     let node = signer.node_id();
     let (ends_sender, ends) = mpsc::unbounded_channel();
     let sender = ends_sender.clone();
@@ -177,7 +177,7 @@ impl Wallet {
 
 async fn operator(running: &Running) -> (OperatorClient<Channel>, String) {
     let address = std::fs::read_to_string(running.data_dir.layout().operator_address()).unwrap();
-    let token = Token::load(&running.data_dir.layout().operator_token()).unwrap().unwrap();
+    let token = Token::load(&running.data_dir.layout().operator_token(), &PROGRAM).unwrap().unwrap();
     let channel =
         Endpoint::from_shared(format!("http://{}", address.trim())).unwrap().connect().await.unwrap();
     (OperatorClient::new(channel), token.header())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use daemon::table::{Align, Table};
 use proto::hub::v1 as hub;
 use proto::hub::v1::ChannelPhase;
 use proto::wallet::v1 as pb;
@@ -12,7 +13,6 @@ use tokio::time::{Instant, sleep};
 use super::args::{CloseArgs, OpenArgs, Repeatable};
 use super::failure::{Exit, Failure};
 use super::session::{Session, Under};
-use super::table::{Align, Table};
 use super::{json, text};
 use crate::client::Api;
 use crate::limits::CLIENT_RETRY_MS;

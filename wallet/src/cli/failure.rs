@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use daemon::data_dir::FolderError;
 use proto::error::{ErrorCode, ErrorDetail};
 use proto::request_id::RequestId;
 use serde_json::{Value, json};
@@ -225,16 +226,22 @@ fn kind(code: ErrorCode) -> (Exit, &'static str) {
     }
 }
 
+impl From<FolderError> for Failure {
+    fn from(error: FolderError) -> Self {
+        DataDirError::from(error).into()
+    }
+}
+
 impl From<DataDirError> for Failure {
     fn from(error: DataDirError) -> Self {
         let (exit, code) = match &error {
-            DataDirError::InUse { .. } => (Exit::NoDaemon, "DATA_DIR_IN_USE"),
+            DataDirError::Folder(FolderError::InUse { .. }) => (Exit::NoDaemon, "DATA_DIR_IN_USE"),
             DataDirError::NoWallet { .. } => (Exit::Usage, "NO_WALLET"),
             DataDirError::HasWallet { .. } => (Exit::Refused, "HAS_WALLET"),
-            DataDirError::OpenToOthers { .. } => (Exit::Fault, "OPEN_TO_OTHERS"),
-            DataDirError::Unwritable { .. } => (Exit::Fault, "UNWRITABLE"),
-            DataDirError::Unreadable { .. } => (Exit::Fault, "UNREADABLE"),
-            DataDirError::Malformed { .. } => (Exit::Fault, "MALFORMED"),
+            DataDirError::Folder(FolderError::OpenToOthers { .. }) => (Exit::Fault, "OPEN_TO_OTHERS"),
+            DataDirError::Folder(FolderError::Unwritable { .. }) => (Exit::Fault, "UNWRITABLE"),
+            DataDirError::Folder(FolderError::Unreadable { .. }) => (Exit::Fault, "UNREADABLE"),
+            DataDirError::Folder(FolderError::Malformed { .. }) => (Exit::Fault, "MALFORMED"),
         };
         Failure::new(exit, code, error.to_string())
     }

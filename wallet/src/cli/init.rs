@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
+use daemon::data_dir::{FolderError, write_secret};
+use daemon::seed::Seed;
+use daemon::table::facts;
 use serde_json::json;
 
 use super::args::{InitArgs, Overrides};
 use super::failure::{Exit, Failure, shell_word};
-use super::table::facts;
 use super::terminal::Terminal;
 use crate::config::{self, Answers};
-use crate::data_dir::{DataDir, DataDirError, Layout, write_secret};
-use crate::seed::Seed;
+use crate::data_dir::{DataDir, DataDirError, Layout};
+use crate::seed;
 
 /// Where the hub and bitcoind are when nothing else is said: their own defaults, on this machine.
 const HUB_ADDRESS: &str = "127.0.0.1:9735";
@@ -33,7 +35,7 @@ pub fn init(args: &InitArgs, root: &Path, terminal: &mut Terminal<'_>) -> Result
 
     let data = DataDir::open(root)?;
     write_config(&data, &text)?;
-    seed.store(data.layout())?;
+    seed::store(&seed, data.layout())?;
 
     let node_key = SeedSigner::new(&seed.bytes()).node_id();
     let made = json!({
@@ -137,7 +139,7 @@ fn write_config(data: &DataDir, text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Ok(write_secret(&path, text.as_bytes())?)
         }
-        Err(source) => Err(DataDirError::Unreadable { path, source }.into()),
+        Err(source) => Err(FolderError::Unreadable { path, source }.into()),
     }
 }
 

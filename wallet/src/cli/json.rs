@@ -1,10 +1,11 @@
 //! What scripts get: the fields of `wallet.v1` by their names, bytes as hexadecimal digits, transaction ids as explorers show
 //! them, enums as words. As there, an empty text and a time or height of 0 mean "none"; messages that are absent are null.
 
+pub use daemon::json::merged;
 use proto::hub::v1 as hub;
 use proto::hub::v1::channel_event::{self, Kind as ChannelKind};
 use proto::wallet::v1 as pb;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::text;
 
@@ -184,17 +185,6 @@ pub fn event(event: &pb::Event) -> Value {
         Some(pb::event::Kind::Stream(event)) => ("stream", stream(event)),
     };
     merged([fields, json!({ "index": event.index, "time_ms": event.time_ms, "event": name })])
-}
-
-/// One object with the fields of all; later ones win.
-pub fn merged(objects: impl IntoIterator<Item = Value>) -> Value {
-    let mut all = Map::new();
-    for object in objects {
-        if let Value::Object(fields) = object {
-            all.extend(fields);
-        }
-    }
-    Value::Object(all)
 }
 
 /// The event's name in `hub/v1/types.proto`, and its fields.

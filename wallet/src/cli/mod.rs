@@ -14,7 +14,6 @@ mod node;
 mod payments;
 mod session;
 mod streams;
-mod table;
 pub mod terminal;
 mod text;
 mod values;

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use daemon::data_dir::FolderError;
+use daemon::table::facts;
 use proto::wallet::v1 as pb;
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
 use super::session::{Session, Under};
-use super::table::facts;
 use super::{json, text};
 use crate::client::Api;
-use crate::data_dir::{DataDir, DataDirError};
+use crate::data_dir::DataDir;
 use crate::limits::{CLIENT_RETRY_MS, CLIENT_STOP_PATIENCE_MS};
 
 pub async fn info(session: &mut Session<'_, '_>) -> Result<(), Failure> {
@@ -98,7 +99,7 @@ pub async fn stop(session: &mut Session<'_, '_>) -> Result<(), Failure> {
                 drop(waiting);
                 return session.terminal.show(json!({ "stopped": true }), || "stopped\n".to_owned());
             }
-            Err(DataDirError::InUse { .. }) => {}
+            Err(FolderError::InUse { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         if tokio::time::Instant::now() >= until {

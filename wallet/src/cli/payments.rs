@@ -1,12 +1,12 @@
 //! `invoice`, `decode`, `pay`, `send`, `payments`.
 
+use daemon::table::{Align, Table, facts};
 use proto::wallet::v1 as pb;
 use proto::wallet::v1::{PaymentDirection, PaymentState};
 
 use super::args::{Direction, InvoiceArgs, PayArgs, PaymentsArgs, SendArgs};
 use super::failure::{Exit, Failure};
 use super::session::{Session, Under};
-use super::table::{Align, Table, facts};
 use super::{json, text};
 use crate::client::Api;
 

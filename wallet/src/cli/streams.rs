@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daemon::table::{Align, Table, facts};
 use indicatif::ProgressBar;
 use proto::wallet::v1 as pb;
 use proto::wallet::v1::{PaymentDirection, StreamState};
@@ -12,7 +13,6 @@ use super::args::StreamArgs;
 use super::failure::{Exit, Failure};
 use super::payments::rows_left;
 use super::session::{Session, Under};
-use super::table::{Align, Table, facts};
 use super::{json, text};
 use crate::client::{Api, CallError, may_have_happened};
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
 use channel::keys::Point;
+use daemon::token::Token;
 use journal::{Headroom, Position, Reader};
 use prost::Message;
 use proto::error::{ErrorCode, ErrorDetail, from_detail, status, status_with_advice};
@@ -27,7 +28,6 @@ use crate::connection;
 use crate::core::{CoreHandle, Stopped};
 use crate::ledger::LedgerRefusal;
 use crate::ledger::requests::Asked;
-use crate::token::Token;
 
 /// Longest a call waits for a payment's end: longer than any HTLC should take, shorter than for ever.
 const PAY_PATIENCE: Duration = Duration::from_secs(120);

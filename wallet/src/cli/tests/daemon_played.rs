@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use daemon::token::Token;
 use proto::error::{ErrorCode, status};
 use proto::wallet::v1 as pb;
 use proto::wallet::v1::wallet_server::{Wallet, WalletServer};
@@ -13,7 +14,6 @@ use tonic::{Request, Response, Status};
 
 use super::samples;
 use crate::data_dir::DataDir;
-use crate::token::Token;
 
 type Answer<T> = Result<Response<T>, Status>;
 type Pieces<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;

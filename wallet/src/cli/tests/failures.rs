@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use daemon::data_dir::write_secret;
 use proto::error::{ErrorCode, status, status_with_advice};
 use serde_json::json;
 use tonic::Status;
 
 use super::{Stage, run, samples};
-use crate::data_dir::write_secret;
 
 #[test]
 fn a_folder_without_a_wallet_is_named_with_the_command_that_makes_one() {

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use daemon::data_dir::write_public;
+use daemon::token::Token;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -23,8 +25,7 @@ use tokio::runtime::Runtime;
 
 use super::args::Cli;
 use super::terminal::Terminal;
-use crate::data_dir::{Layout, write_public};
-use crate::token::Token;
+use crate::data_dir::{Layout, PROGRAM};
 use daemon_played::Played;
 
 /// A wallet's folder and the daemon played for it.
@@ -48,7 +49,7 @@ impl Stage {
 
     /// Starts the daemon on a free port, another one each time.
     fn start(&mut self) {
-        let token = Token::load_or_create(&self.layout().token()).unwrap();
+        let token = Token::load_or_create(&self.layout().token(), &PROGRAM).unwrap();
         self.runtime = Some(serve(self.folder.path(), token, Arc::clone(&self.played)));
     }
 

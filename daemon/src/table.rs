@@ -1,7 +1,7 @@
 //! Tables and lists of facts for a terminal: columns as wide as their widest cell, two spaces between. Whatever
 //! control characters a cell has become spaces.
 
-use super::text::plain;
+use crate::text::plain;
 
 /// Where a column's cells stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,16 +29,19 @@ impl Table {
 
     /// The text, each line ended. Without rows only `nothing` is said.
     pub fn text(&self, nothing: &str) -> String {
-        if self.rows.is_empty() {
-            return format!("{nothing}\n");
-        }
+        if self.rows.is_empty() { format!("{nothing}\n") } else { self.to_string() }
+    }
+}
+
+/// Titles and rows, each line ended. Without rows only the titles.
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let titles: Vec<String> = self.columns.iter().map(|(title, _)| (*title).to_owned()).collect();
         let all: Vec<&Vec<String>> = std::iter::once(&titles).chain(&self.rows).collect();
         let width = |column: usize| {
             all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
-        let mut text = String::new();
         for row in all {
             let mut line = String::new();
             for (column, (_, align)) in self.columns.iter().enumerate() {
@@ -49,10 +52,9 @@ impl Table {
                     Align::Right => line.push_str(&format!("{gap}{cell:>width$}")),
                 }
             }
-            text.push_str(line.trim_end());
-            text.push('\n');
+            writeln!(f, "{}", line.trim_end())?;
         }
-        text
+        Ok(())
     }
 }
 
@@ -82,7 +84,9 @@ longer      1  x
 
     #[test]
     fn an_empty_table_says_so() {
-        assert_eq!(Table::new([("name", Align::Left)]).text("no channels"), "no channels\n");
+        let table = Table::new([("name", Align::Left)]);
+        assert_eq!(table.text("no channels"), "no channels\n");
+        assert_eq!(table.to_string(), "name\n");
     }
 
     #[test]

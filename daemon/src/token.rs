@@ -1,10 +1,13 @@
-//! The bearer token of the daemon: 32 random bytes in hex, in a file only the wallet's owner can read.
+//! The bearer token of a service: 32 random bytes in hex, in a file only its owner can read.
+
+use std::path::Path;
 
 use rand::RngCore;
 
-use crate::data_dir::{DataDirError, read_secret, write_secret};
+use crate::Program;
+use crate::data_dir::{FolderError, read_secret, write_secret};
 
-/// The token that opens the wallet's service.
+/// The token that opens the service.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -16,8 +19,8 @@ impl std::fmt::Debug for Token {
 
 impl Token {
     /// Reads the token from its file, or makes one on the first start.
-    pub fn load_or_create(path: &std::path::Path) -> Result<Token, DataDirError> {
-        if let Some(token) = Token::load(path)? {
+    pub fn load_or_create(path: &Path, program: &Program) -> Result<Token, FolderError> {
+        if let Some(token) = Token::load(path, program)? {
             return Ok(token);
         }
         let mut bytes = [0u8; 32];
@@ -28,15 +31,17 @@ impl Token {
     }
 
     /// Reads the token; `None` when there is no file.
-    pub fn load(path: &std::path::Path) -> Result<Option<Token>, DataDirError> {
+    pub fn load(path: &Path, program: &Program) -> Result<Option<Token>, FolderError> {
         let Some(bytes) = read_secret(path)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes).trim().to_owned();
         let well_formed = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !well_formed {
-            return Err(DataDirError::Malformed {
+            let expected =
+                format!("64 hexadecimal digits; remove the file and restart {} for a new one", program.name);
+            return Err(FolderError::Malformed {
                 path: path.to_owned(),
                 found: format!("{} characters", text.len()),
-                expected: "64 hexadecimal digits; remove the file and restart the daemon for a new one",
+                expected: expected.into(),
             });
         }
         Ok(Some(Token(text)))
@@ -62,13 +67,14 @@ impl Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TESTED;
 
     #[test]
     fn only_the_stored_token_opens() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("wallet.token");
-        let token = Token::load_or_create(&path).unwrap();
-        let again = Token::load_or_create(&path).unwrap();
+        let path = folder.path().join("service.token");
+        let token = Token::load_or_create(&path, &TESTED).unwrap();
+        let again = Token::load_or_create(&path, &TESTED).unwrap();
         assert!(token.opens(&again.header()));
         assert!(!token.opens(""));
         assert!(!token.opens("Bearer "));
@@ -79,8 +85,10 @@ mod tests {
     #[test]
     fn a_broken_token_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("wallet.token");
+        let path = folder.path().join("service.token");
         write_secret(&path, b"short").unwrap();
-        assert!(Token::load(&path).unwrap_err().to_string().contains("64 hexadecimal digits"));
+        let text = Token::load(&path, &TESTED).unwrap_err().to_string();
+        assert!(text.contains("holds 5 characters, expected 64 hexadecimal digits"), "{text}");
+        assert!(text.ends_with("restart testd for a new one"), "{text}");
     }
 }
