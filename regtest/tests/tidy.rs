@@ -47,19 +47,21 @@ const MAP: &[Crate] = &[
         may_know: &["channel"],
         must_not: &[IMPURE, &["tokio", "hyper", "redb", "rustls"]],
     },
+    // It makes seeds and tokens, so it may draw randomness.
+    Crate { name: "daemon", may_know: &[], must_not: &[NETWORK, &["redb", "bitcoin", "prost"]] },
     Crate {
         name: "hub",
-        may_know: &["channel", "journal", "shard", "settlement", "proto"],
+        may_know: &["channel", "journal", "shard", "settlement", "proto", "daemon"],
         must_not: &[&["redb"]],
     },
     Crate {
         name: "wallet",
-        may_know: &["channel", "journal", "shard", "settlement", "proto"],
+        may_know: &["channel", "journal", "shard", "settlement", "proto", "daemon"],
         must_not: &[&["redb"]],
     },
     Crate {
         name: "regtest",
-        may_know: &["channel", "journal", "shard", "settlement", "proto", "hub", "wallet"],
+        may_know: &["channel", "journal", "shard", "settlement", "proto", "daemon", "hub", "wallet"],
         must_not: &[],
     },
 ];
