@@ -71,6 +71,7 @@ impl ChainSide {
                 // A desk that is to stop needs no chain for it.
                 () = stopping.cancelled() => {}
                 answered = wait_for_node(&checked, network) => if let Err(failed) = answered {
+                    // The follower takes nothing of such a node either; the desk only answers until it is stopped.
                     let _ = tell_wrong.send(failed).await;
                 }
             }

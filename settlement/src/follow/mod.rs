@@ -109,6 +109,8 @@ pub struct Follower<S> {
     tip_is_stale: bool,
     status: watch::Sender<FollowStatus>,
     attempts: u32,
+    /// The node that answers was found to be one we may follow. Until then nothing it says counts.
+    checked: bool,
 }
 
 /// What one look at the source showed.
@@ -129,6 +131,7 @@ impl<S: BlockSource> Follower<S> {
             tip_is_stale: false,
             status: watch::Sender::new(FollowStatus::Starting),
             attempts: 0,
+            checked: false,
         }
     }
 
@@ -193,13 +196,21 @@ impl<S: BlockSource> Follower<S> {
 
     /// Reads on: fetches blocks, notices that the tip is stale, or waits for news.
     async fn look_further(&mut self) -> Result<(), RpcError> {
+        if !self.checked {
+            self.source.check().await?;
+            self.checked = true;
+        }
         let at = self.memory.tip();
         match look(self.source.as_ref(), at).await? {
             Look::Ahead(hashes) => {
                 self.report(FollowStatus::CatchingUp { at });
                 self.ahead = fetch(&self.source, hashes).await?;
             }
-            Look::Stale => self.tip_is_stale = true,
+            Look::Stale => {
+                // Another node may answer at the same address by now: its chain is no reorganisation of ours.
+                self.source.check().await?;
+                self.tip_is_stale = true;
+            }
             Look::AtTip => {
                 self.report(FollowStatus::Synced { at });
                 self.source.wait(at.hash).await?;

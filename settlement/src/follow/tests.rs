@@ -39,6 +39,8 @@ struct World {
     final_depth: usize,
     salt: u32,
     syncing: bool,
+    /// Another network's node answers at the address.
+    foreign: bool,
 }
 
 impl World {
@@ -51,6 +53,7 @@ impl World {
             final_depth,
             salt: 0,
             syncing: false,
+            foreign: false,
         };
         world.mine();
         world
@@ -151,7 +154,10 @@ impl BlockSource for Memory {
     }
 
     async fn check(&self) -> Result<(), RpcError> {
-        self.answer(|_| ())
+        self.answer(|world| match world.foreign {
+            true => Err(RpcError::WrongNetwork { found: "main".into(), expected: bitcoin::Network::Regtest }),
+            false => Ok(()),
+        })?
     }
 }
 
@@ -292,6 +298,44 @@ fn a_node_that_resyncs_is_waited_for() {
         });
         follow_to_rest(&mut follower, &source, &mut books).await.unwrap();
         assert_eq!(books.0.len(), 12);
+    });
+}
+
+#[test]
+fn another_networks_node_is_named_and_its_chain_is_no_reorganisation() {
+    runtime().block_on(async {
+        let source = Memory::new(World::new(3, vec![]));
+        let start = genesis(&source);
+        source.change(|world| (0..10).for_each(|_| world.mine()));
+        let mut books = Books(vec![start.hash]);
+        let mut memory = ChainMemory::starting_at(start, 3);
+        // Both while running, and for a follower that has just started.
+        for _ in 0..2 {
+            let mut follower = Follower::new(source.clone(), memory.clone());
+            follow_to_rest(&mut follower, &source, &mut books).await.unwrap();
+            memory = follower.memory().clone();
+            let ours = source.change(|world| {
+                world.foreign = true;
+                let ours = world.chain.split_off(0);
+                (0..20).for_each(|_| world.mine());
+                ours
+            });
+            for follower in [&mut follower, &mut Follower::new(source.clone(), memory.clone())] {
+                let waited = tokio::time::timeout(Duration::from_secs(30), follower.next()).await;
+                assert!(waited.is_err(), "no step from a chain of another network");
+                let status = follower.status().borrow().clone();
+                let FollowStatus::Unavailable { error, .. } = status else { panic!("{status:?}") };
+                assert!(matches!(error, RpcError::WrongNetwork { .. }), "{error}");
+            }
+            source.change(|world| {
+                world.foreign = false;
+                world.chain = ours;
+                world.mine();
+            });
+            follow_to_rest(&mut follower, &source, &mut books).await.unwrap();
+            memory = follower.memory().clone();
+        }
+        assert_eq!(books.0, source.0.lock().unwrap().chain);
     });
 }
 
