@@ -39,9 +39,8 @@ pub enum Effect {
     TicketReady,
     /// Wallet: publish this transaction if the chain does not hold it by `publish_by_height`.
     ClosingHandedOver { transaction: Transaction, publish_by_height: u32 },
-    /// The channel failed on the chain: its publish job (our latest commitment) is to be kept. The host asks
-    /// `Channel::publish_job`.
-    FailedOnChain,
+    /// What is to be done on the chain changed: the host asks `Channel::onchain_plan`.
+    PlanChanged,
     /// Tell people (events, tables). Aggregated by the host where there are many.
     Report(Report),
     /// The channel ended; its machine may be forgotten after its last rows are durable.

@@ -1,9 +1,10 @@
 //! What comes into a channel: peer messages and the host's commands. `Channel::check` turns one into an
 //! `Input`.
 
-use bitcoin::{ScriptBuf, Transaction, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 
 use crate::bytes::KeyId;
+use crate::commitment::HtlcSpec;
 use crate::forward::{ForwardKey, ForwardResult, Offer};
 use crate::ids::{ChannelId, OwnerId, SessionId};
 use crate::keys::Point;
@@ -135,12 +136,22 @@ pub enum ChainEvent {
     FundingDeep { height: u32 },
     /// Unconfirmed for `limits::FUNDING_TIMEOUT_BLOCKS` (accepter), or a conflicting spend is final (opener).
     FundingNeverConfirms { height: u32 },
-    /// The funding output was spent in a block.
-    FundingSpent { height: u32, transaction: Transaction },
+    /// The funding output was spent in a block. `revoked_htlcs` are the HTLC outputs that the revocation log has for
+    /// [`Channel::revoked_number`](crate::channel::Channel::revoked_number), filled in by the shard.
+    FundingSpent { height: u32, transaction: Transaction, revoked_htlcs: Option<Vec<HtlcSpec>> },
     /// The block with the spend was disconnected.
     SpendUndone { txid: Txid },
     /// The spend is buried to the final depth.
     SpendFinal { height: u32, txid: Txid },
+    /// An output of the commitment in the chain, or of an HTLC transaction that spends it, was spent in a block.
+    OutputSpent { outpoint: OutPoint, height: u32, transaction: Transaction },
+    /// The block with that spend was disconnected.
+    OutputSpendUndone { outpoint: OutPoint, txid: Txid },
+    /// That spend is buried to the final depth.
+    OutputSpendFinal { outpoint: OutPoint, height: u32, txid: Txid },
+    /// A transaction that waits for a block spends the funding or one of the outputs above: preimages are read from
+    /// it at once, because it may never get into a block (replacement cycling).
+    SeenInMempool { transaction: Transaction },
     /// `Channel::next_deadline` is reached: an HTLC's expiry plus grace (one without output is then given up,
     /// one with an output closes the channel), the last height to claim one, the last to sign an offer that
     /// still waits, or (wallet) the height by which the agreed close had to be in the chain.

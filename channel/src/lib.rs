@@ -16,6 +16,7 @@ pub mod bytes;
 pub mod keys;
 pub mod limits;
 
+pub mod claim;
 pub mod closing;
 pub mod commitment;
 pub mod format;

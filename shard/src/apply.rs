@@ -139,8 +139,8 @@ impl Shard {
                 self.turn.events.add(self.turn.now_ms, hosted.about(), report);
                 return;
             }
-            Effect::FailedOnChain => {
-                self.turn.pending.push(Outgoing::PublishJob { slot });
+            Effect::PlanChanged => {
+                self.turn.pending.push(Outgoing::Plan { slot });
                 return;
             }
             Effect::Finished => {

@@ -3,7 +3,8 @@
 
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
 use channel::amount::Msat;
-use channel::channel::{ChannelView, PhaseView, PublishJob, ReadyTicket};
+use channel::channel::{ChannelView, PhaseView, ReadyTicket};
+use channel::claim::OnchainPlan;
 use channel::forward::Internal;
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
@@ -83,8 +84,8 @@ pub enum ChainRequest {
         transaction: Transaction,
         publish_by_height: u32,
     },
-    /// The channel failed: keep its latest commitment for publishing. None while the peer proved us behind: publishing would be punished.
-    PublishJob(Option<Box<PublishJob>>),
+    /// All that the channel wants done on the chain now; replaces what it wanted before.
+    Plan(Box<OnchainPlan>),
 }
 
 /// What a router and a host's tables need of a channel without asking its shard.

@@ -28,8 +28,8 @@ pub(crate) enum Outgoing {
         owner: OwnerId,
         request: ChainRequest,
     },
-    /// The failed channel's latest commitment, signed at release.
-    PublishJob {
+    /// What a channel wants done on the chain, signed at release.
+    Plan {
         slot: SlotId,
     },
     Reply {
@@ -73,10 +73,10 @@ impl Shard {
                 outlet.send(session, channel, vec![*message]);
             }
             Outgoing::Chain { owner, request } => outlet.chain(owner, request),
-            Outgoing::PublishJob { slot } => {
+            Outgoing::Plan { slot } => {
                 let hosted = self.table.get(slot);
-                let job = hosted.channel.publish_job(self.env.signer.as_ref()).map(Box::new);
-                outlet.chain(hosted.owner, ChainRequest::PublishJob(job));
+                let plan = hosted.channel.onchain_plan(self.env.signer.as_ref());
+                outlet.chain(hosted.owner, ChainRequest::Plan(Box::new(plan)));
             }
             Outgoing::Reply { to, reply } => outlet.reply(to, reply),
             Outgoing::PeerRefused { session, channel, why } => outlet.peer_refused(session, channel, why),

@@ -1,9 +1,12 @@
 //! At release: what effects named becomes messages. Only here are our secrets used, after the rows that rest
 //! on them are durable.
 
+use bitcoin::Amount;
+
 use super::Channel;
 use super::htlc::Which;
 use super::state::Phase;
+use crate::claim::OnchainPlan;
 use crate::commitment::{CommitmentSignatures, CommitmentSpec, CommitmentTransaction};
 use crate::effect::ToSend;
 use crate::event::Role;
@@ -183,6 +186,23 @@ impl Channel {
         }
     }
 
+    /// What the chain's side is to do for this channel now. Given again with every [`Effect::PlanChanged`](crate::effect::Effect::PlanChanged).
+    pub fn onchain_plan(&self, signer: &dyn Signer) -> OnchainPlan {
+        OnchainPlan {
+            owner: self.state.names.owner,
+            channel_id: self.state.names.channel_id,
+            key_id: self.state.names.key_id,
+            publish: self.publish_job(signer),
+            claims: Vec::new(),
+        }
+    }
+
+    /// The number of the counterparty's commitment that this spend of the funding is, if it was revoked: what the
+    /// revocation log must be asked for.
+    pub fn revoked_number(&self, _spend: &bitcoin::Transaction) -> Option<u64> {
+        None
+    }
+
     /// Failed: our latest commitment, fully signed. None where publishing it would be wrong: we may be
     /// behind, the funding is not what was agreed, or it is spent.
     pub fn publish_job(&self, signer: &dyn Signer) -> Option<super::PublishJob> {
@@ -222,6 +242,10 @@ impl Channel {
             key_id,
             funding_amount: self.state.funding_amount(),
             preimages: self.known_preimages(),
+            funding_script: parameters.funding_script().clone(),
+            proven_current: false,
+            deadline: None,
+            value_at_stake: Amount::from_sat(self.state.books.holder.latest.holder.to_sat_floor().to_sat()),
             commitment,
             counterparty_signatures: signatures,
             transaction,

@@ -47,7 +47,7 @@ impl State {
                 effects.extend(watch);
                 // A commitment needs the funding that it spends.
                 effects.extend(self.broadcast_funding().filter(|_| cause.may_publish()));
-                effects.push(Effect::FailedOnChain);
+                effects.push(Effect::PlanChanged);
             }
             Phase::Closed { .. } | Phase::Aborted => self.finish_if_done(&mut Out::new(effects)),
         }

@@ -1,6 +1,6 @@
 //! What a channel shows: tables, RPCs, the directory of recipients, the settlement engine.
 
-use bitcoin::{Amount, OutPoint, Transaction, Txid};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 
 use super::Channel;
 use super::htlc::{HtlcState, Removal, Which};
@@ -131,6 +131,16 @@ pub struct PublishJob {
     pub transaction: Transaction,
     /// Of received HTLCs that have an output.
     pub preimages: Vec<(PaymentHash, Preimage)>,
+    /// The funding output's witness script.
+    pub funding_script: ScriptBuf,
+    /// The peer confirmed in this process's life that this is our latest state. The shard fills it in: a hub that was
+    /// proven to run from an old backup publishes nothing else by itself (DESIGN section 5).
+    pub proven_current: bool,
+    /// The height by which the commitment must be in a block, so that its HTLCs can be claimed in time. None: no HTLC
+    /// of ours has an output.
+    pub deadline: Option<u32>,
+    /// What we lose at most if it never confirms: the budget of its fees follows from it.
+    pub value_at_stake: Amount,
 }
 
 impl Channel {

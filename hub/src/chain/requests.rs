@@ -13,7 +13,7 @@ use settlement::limits::{FEE_ESTIMATE_WAIT, FEE_TARGET_BLOCKS, FEERATE_FALLBACK}
 use settlement::rpc::RpcClient;
 use shard::{ChainRequest, Mail};
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::control::ControlMail;
 use crate::limits::CLOSING_VBYTES;
@@ -88,14 +88,7 @@ pub async fn forward_requests(
             ChainRequest::ClosingHandedOver { .. } => {
                 error!(owner = owner.0, "a hub's channel was handed a closing transaction: only wallets are");
             }
-            ChainRequest::PublishJob(job) => {
-                // The channel's state keeps the job and hands it out again at each start.
-                let held_back = job.is_none();
-                warn!(
-                    owner = owner.0,
-                    held_back, "a channel failed: its latest commitment is kept for publishing"
-                );
-            }
+            ChainRequest::Plan(plan) => desk.request(owner, DeskRequest::Plan(plan)),
         }
     }
 }

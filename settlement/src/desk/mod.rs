@@ -279,6 +279,16 @@ impl Desk {
                 self.handed_over.insert(owner, Pending { transaction, publish_by_height });
                 self.publish_handed_over(self.memory.tip().height, &mut outcome);
             }
+            DeskRequest::Plan(plan) => {
+                if let Some(job) = plan.publish {
+                    let what = format!(
+                        "channel {} failed: its commitment {} is kept",
+                        owner.0,
+                        job.commitment.txid()
+                    );
+                    outcome.reports.push(DeskReport::Trouble { what });
+                }
+            }
             DeskRequest::Forget => {
                 self.handed_over.remove(&owner);
                 self.batches.forget(owner);

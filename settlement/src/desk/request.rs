@@ -2,6 +2,7 @@
 
 use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
 use channel::channel::ReadyTicket;
+use channel::claim::OnchainPlan;
 use channel::event::Command;
 use channel::ids::OwnerId;
 
@@ -24,6 +25,8 @@ pub enum DeskRequest {
     TicketReady(Box<ReadyTicket>),
     /// Publish the batch from this height on, if the chain holds no close of the channel by then.
     ClosingHandedOver { transaction: Transaction, publish_by_height: u32 },
+    /// All that the channel wants done on the chain now; replaces what it wanted before.
+    Plan(Box<OnchainPlan>),
     /// The channel ended: forget all about it.
     Forget,
 }

@@ -137,7 +137,14 @@ impl Watches {
             Hit::Spent { key, by, txid, height, .. } => {
                 let Some(watch) = self.by_owner.get_mut(&key) else { return };
                 watch.spend = Some((txid, height));
-                events.push((key, ChainEvent::FundingSpent { height, transaction: by.as_ref().clone() }));
+                events.push((
+                    key,
+                    ChainEvent::FundingSpent {
+                        height,
+                        transaction: by.as_ref().clone(),
+                        revoked_htlcs: None,
+                    },
+                ));
             }
             Hit::Deep { key, target, height, .. } => match target {
                 Target::Transaction(_) => events.push((key, ChainEvent::FundingDeep { height })),

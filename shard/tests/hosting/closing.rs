@@ -146,7 +146,8 @@ fn a_closed_channel_is_forgotten_at_both_ends_once_that_is_durable() {
     assert!(handed_over, "the wallet can publish the close by itself");
     for (process, owner) in [(HUB, at_hub), (ANNA, at_anna)] {
         let height = world.chain.height;
-        let spent = ChainEvent::FundingSpent { height, transaction: transaction.clone() };
+        let spent =
+            ChainEvent::FundingSpent { height, transaction: transaction.clone(), revoked_htlcs: None };
         world.command(process, owner, Command::Chain(spent));
         world.settle();
         assert_eq!(annas(&mut world, process).2, PhaseView::Closing { txid, height });
@@ -208,7 +209,7 @@ fn an_htlc_past_its_deadline_fails_its_own_channel_and_no_other() {
         panic!("{:?}", ben[0].phase)
     };
     let job = world.requests.iter().find_map(|(process, owner, request)| match request {
-        ChainRequest::PublishJob(job) if (*process, *owner) == (HUB, ben[0].owner) => Some(job.clone()),
+        ChainRequest::Plan(plan) if (*process, *owner) == (HUB, ben[0].owner) => Some(plan.publish.clone()),
         _ => None,
     });
     assert!(job.expect("a job is kept").is_some());

@@ -255,7 +255,7 @@ fn a_counterparty_that_breaks_the_protocol_fails_only_its_channel() {
     });
     assert!(told, "{:?}", hub.outputs.sends);
     let job = hub.outputs.chain.iter().find_map(|(of, request)| match request {
-        ChainRequest::PublishJob(job) if *of == owner => Some(job.clone()),
+        ChainRequest::Plan(plan) if *of == owner => Some(plan.publish.clone()),
         _ => None,
     });
     assert!(job.expect("a job is kept").is_some(), "the latest commitment may be published");

@@ -99,16 +99,7 @@ impl WalletOutlet {
                 tracing::error!(owner = owner.0, "a wallet's channel asked for what only the hub's do");
                 return None;
             }
-            ChainRequest::PublishJob(job) => {
-                // The channel's state keeps the job; `Query::PublishJob` makes it again.
-                let txid = job.map(|job| job.transaction.compute_txid().to_string());
-                tracing::warn!(
-                    owner = owner.0,
-                    ?txid,
-                    "a channel failed; its commitment is kept for publishing"
-                );
-                return None;
-            }
+            ChainRequest::Plan(plan) => DeskRequest::Plan(plan),
         })
     }
 }

@@ -90,7 +90,7 @@ impl State {
             match self.closing.given_up.take() {
                 Some(cause) => {
                     self.phase = Phase::Failed { cause };
-                    out.push(Effect::FailedOnChain);
+                    out.push(Effect::PlanChanged);
                 }
                 None => self.phase = Phase::Frozen,
             }
@@ -120,7 +120,7 @@ impl State {
         if self.session().is_some() {
             out.push(Effect::Send(self.channel_error()));
         }
-        out.push(Effect::FailedOnChain);
+        out.push(Effect::PlanChanged);
         out.report(Report::Failed { cause });
     }
 }

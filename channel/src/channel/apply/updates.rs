@@ -66,7 +66,7 @@ impl State {
         if !may_update {
             if matches!(removal, Removal::Fulfilled(_)) {
                 // Claims on the chain need it: the publish job has one preimage more.
-                out.push(Effect::FailedOnChain);
+                out.push(Effect::PlanChanged);
             }
             return;
         }

@@ -37,12 +37,17 @@ impl Channel {
                 decided(Kind::FundingDeep)
             }
             ChainEvent::FundingNeverConfirms { .. } => self.check_never_confirms(funding),
-            ChainEvent::FundingSpent { height, transaction } => {
+            ChainEvent::FundingSpent { height, transaction, revoked_htlcs: _ } => {
                 self.check_spent(funding.outpoint, height, &transaction)
             }
             ChainEvent::SpendUndone { txid } if self.closes_with(txid) => decided(Kind::SpendUndone),
             ChainEvent::SpendFinal { txid, .. } if self.closes_with(txid) => decided(Kind::SpendFinal),
-            ChainEvent::SpendUndone { .. } | ChainEvent::SpendFinal { .. } => Ok(Checked::Nothing),
+            ChainEvent::SpendUndone { .. }
+            | ChainEvent::SpendFinal { .. }
+            | ChainEvent::OutputSpent { .. }
+            | ChainEvent::OutputSpendUndone { .. }
+            | ChainEvent::OutputSpendFinal { .. }
+            | ChainEvent::SeenInMempool { .. } => Ok(Checked::Nothing),
             ChainEvent::Deadline { height } => {
                 let reached = |deadline: Option<u32>| deadline.is_some_and(|deadline| deadline <= height);
                 if reached(self.htlc_deadline()) {

@@ -254,7 +254,11 @@ fn a_close_by_ticket_pays_the_wallet_its_balance_less_the_fee() {
         let txid = batch.compute_txid();
         for who in Who::BOTH {
             let end = pair.end(who);
-            let spent = ChainEvent::FundingSpent { height: HEIGHT + 5, transaction: batch.clone() };
+            let spent = ChainEvent::FundingSpent {
+                height: HEIGHT + 5,
+                transaction: batch.clone(),
+                revoked_htlcs: None,
+            };
             end.chain(spent.clone()).unwrap();
             assert_eq!(end.channel().phase(), PhaseView::Closing { txid, height: HEIGHT + 5 });
             end.chain(ChainEvent::SpendUndone { txid }).unwrap();

@@ -310,7 +310,7 @@ fn a_preimage_for_a_channel_that_failed_is_kept_for_the_chain() {
     pair.wallet.internals.clear();
     pair.wallet.restart();
     assert_eq!(pair.wallet.offers(), []);
-    assert!(pair.wallet.effects.contains(&Effect::FailedOnChain));
+    assert!(pair.wallet.effects.contains(&Effect::PlanChanged));
 }
 
 #[test]

@@ -184,7 +184,10 @@ fn states() -> Vec<Case> {
     };
     let mut closing = frozen();
     let batch = closing.batch();
-    closing.hub.chain(ChainEvent::FundingSpent { height: HEIGHT, transaction: batch }).unwrap();
+    closing
+        .hub
+        .chain(ChainEvent::FundingSpent { height: HEIGHT, transaction: batch, revoked_htlcs: None })
+        .unwrap();
     let own_shutdown = || command(Command::Shutdown { script: ScriptBuf::new() });
     let mut failed = Pair::open(Who::Hub);
     failed.hub.command(Command::Fail { reason: crate::event::FailRequest::Operator }).unwrap();
@@ -365,7 +368,7 @@ fn chain() -> Vec<Case> {
         let mut transaction =
             transaction(vec![TxOut { value: Amount::from_sat(1), script_pubkey: payout_script(1) }]);
         transaction.input[0].previous_output = previous_output;
-        chain_event(ChainEvent::FundingSpent { height: HEIGHT, transaction })
+        chain_event(ChainEvent::FundingSpent { height: HEIGHT, transaction, revoked_htlcs: None })
     };
     let open = Pair::open(Who::Hub);
     let ours = open.hub.channel().funding_outpoint().unwrap();

@@ -99,7 +99,7 @@ fn a_preimage_learned_after_the_channel_failed_is_told_to_who_claims() {
     pair.wallet.command(Command::Fail { reason: FailRequest::Operator }).unwrap();
     pair.wallet.effects.clear();
     pair.resolve(Who::Wallet, 0, fulfilled(1));
-    assert_eq!(pair.wallet.effects, [Effect::FailedOnChain]);
+    assert_eq!(pair.wallet.effects, [Effect::PlanChanged]);
     let job = pair.wallet.channel().publish_job(&pair.wallet.signer).unwrap();
     assert_eq!(job.preimages, [(hash(1), preimage(1))]);
 }
@@ -113,7 +113,7 @@ fn a_funding_that_never_reached_the_network_is_broadcast_again_though_the_channe
     pair.hub.restart();
     let broadcast = |effect: &Effect| matches!(effect, Effect::BroadcastFunding { .. });
     let funding = pair.hub.effects.iter().position(broadcast);
-    let commitment = pair.hub.effects.iter().position(|effect| *effect == Effect::FailedOnChain);
+    let commitment = pair.hub.effects.iter().position(|effect| *effect == Effect::PlanChanged);
     assert!(funding.is_some() && funding < commitment, "{:?}", pair.hub.effects);
 }
 

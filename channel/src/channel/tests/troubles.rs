@@ -255,7 +255,7 @@ fn a_spend_that_nobody_agreed_on_fails_the_channel() {
             let end = pair.end(who);
             let transaction = spend(end.channel().funding_outpoint().unwrap());
             let txid = transaction.compute_txid();
-            end.chain(ChainEvent::FundingSpent { height: HEIGHT, transaction }).unwrap();
+            end.chain(ChainEvent::FundingSpent { height: HEIGHT, transaction, revoked_htlcs: None }).unwrap();
             let cause = FailureCause::UnexpectedSpend { txid };
             assert_eq!(end.channel().phase(), PhaseView::Failed { cause });
             assert_eq!(end.channel().publish_job(&end.signer), None);

@@ -357,7 +357,7 @@ impl World {
             ChainRequest::ReleaseCoins { .. }
             | ChainRequest::TicketReady(_)
             | ChainRequest::ClosingHandedOver { .. }
-            | ChainRequest::PublishJob(_) => {}
+            | ChainRequest::Plan(_) => {}
         }
     }
 
