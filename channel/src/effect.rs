@@ -12,6 +12,7 @@ use crate::failure::FailureReason;
 use crate::forward::{ForwardKey, Internal};
 use crate::ids::{OwnerId, StreamId};
 use crate::message::{ClosingTerms, Message, PaymentHash, Preimage};
+use crate::peer_text::PeerText;
 
 /// One thing to do. Effects of one channel are performed in the order in which `apply` gave them.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,8 +173,9 @@ pub enum OpeningFailure {
     Aborted(AbortReason),
     #[error("the connection was lost before the funding was signed")]
     Disconnected,
-    #[error("the counterparty gave up")]
-    Counterparty,
+    /// With its own words, for whom it concerns.
+    #[error("the counterparty gave up{text}")]
+    Counterparty { text: PeerText },
     #[error("the counterparty broke the protocol: {0}")]
     Violation(crate::error::Violation),
     #[error("the funding transaction did not confirm")]

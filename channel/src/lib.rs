@@ -38,6 +38,7 @@ pub mod failure;
 pub mod forward;
 pub mod ids;
 pub mod message;
+pub mod peer_text;
 pub mod policy;
 pub mod seal;
 pub mod stream;

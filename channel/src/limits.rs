@@ -57,6 +57,10 @@ pub const MAX_MINIMUM_DEPTH: u32 = 200;
 /// timeout").
 pub const FUNDING_TIMEOUT_BLOCKS: u32 = 2_016;
 
+/// Bytes kept of what a counterparty says when it gives up an opening: a few sentences for a person to read; the
+/// peer chooses them, and they are journaled.
+pub const MAX_PEER_TEXT_BYTES: usize = 1_024;
+
 /// A side's sealed essentials: about 240 bytes in this version at most, with room for the next.
 pub const MAX_SEALED_BLOB_BYTES: usize = 256;
 

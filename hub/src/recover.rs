@@ -28,7 +28,7 @@ use crate::stop::{Exit, Failed};
 use crate::threads::{CommitNews, Ended, spawn_journal};
 
 /// Version of the logic that folds inputs. Raised by every change after which old inputs would fold differently.
-pub const LOGIC_VERSION: u32 = 1;
+pub const LOGIC_VERSION: u32 = 2;
 
 /// The journal's table of this process's own rows.
 const PROCESS_TABLE: u8 = 16;

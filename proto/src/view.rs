@@ -23,7 +23,7 @@ pub fn channel_out(view: &ChannelView, height: u32) -> pb::Channel {
         | PhaseView::Open
         | PhaseView::ShuttingDown { .. }
         | PhaseView::Frozen { .. }
-        | PhaseView::Aborted
+        | PhaseView::Aborted { .. }
         | PhaseView::Failed { .. } => (::bytes::Bytes::new(), 0),
     };
     pb::Channel {
@@ -66,7 +66,7 @@ pub fn phase_out(phase: &PhaseView) -> pb::ChannelPhase {
         PhaseView::Frozen { .. } => pb::ChannelPhase::Frozen,
         PhaseView::Closing { .. } => pb::ChannelPhase::Closing,
         PhaseView::Closed { .. } => pb::ChannelPhase::Closed,
-        PhaseView::Aborted => pb::ChannelPhase::Aborted,
+        PhaseView::Aborted { .. } => pb::ChannelPhase::Aborted,
         PhaseView::Failed { .. } => pb::ChannelPhase::Failed,
     }
 }
@@ -75,7 +75,7 @@ pub fn phase_out(phase: &PhaseView) -> pb::ChannelPhase {
 pub fn failure_text(phase: &PhaseView) -> String {
     match phase {
         PhaseView::Failed { cause } => cause.to_string(),
-        PhaseView::Aborted => "the opening ended before anything reached the chain".to_owned(),
+        PhaseView::Aborted { cause } => cause.to_string(),
         PhaseView::Opening
         | PhaseView::AwaitingConfirmation { .. }
         | PhaseView::Open

@@ -60,7 +60,7 @@ impl Directory {
                 | PhaseView::Frozen { .. }
                 | PhaseView::Closing { .. }
                 | PhaseView::Failed { .. } => true,
-                PhaseView::Closed { .. } | PhaseView::Aborted => false,
+                PhaseView::Closed { .. } | PhaseView::Aborted { .. } => false,
             })
             .count()
     }

@@ -115,8 +115,18 @@ pub struct ClosedChannel {
     /// This wallet funded it.
     pub funded_locally: bool,
     pub funding: Option<OutPoint>,
-    /// The agreed close; none if the opening was given up.
-    pub closing: Option<Closing>,
+    pub end: ChannelEnd,
+}
+
+/// How a channel ended. Positions are what is stored: new ones are added at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChannelEnd {
+    /// The opening was given up, and the row does not tell why.
+    GivenUp,
+    /// By the agreed close.
+    Closed(Closing),
+    /// The opening was given up, for this reason.
+    Aborted { why: String },
 }
 
 /// A close that is final.
@@ -130,23 +140,25 @@ pub struct Closing {
 
 /// The row that remembers a channel's end.
 pub(crate) fn closed_row(view: &ChannelView) -> Retained {
-    let closing = match view.phase {
-        PhaseView::Closed { txid, height } => Some(Closing { txid, height, paid_sat: view.paid_sat }),
+    let end = match &view.phase {
+        PhaseView::Closed { txid, height } => {
+            ChannelEnd::Closed(Closing { txid: *txid, height: *height, paid_sat: view.paid_sat })
+        }
+        PhaseView::Aborted { cause } => ChannelEnd::Aborted { why: cause.to_string() },
         PhaseView::Opening
         | PhaseView::AwaitingConfirmation { .. }
         | PhaseView::Open
         | PhaseView::ShuttingDown { .. }
         | PhaseView::Frozen { .. }
         | PhaseView::Closing { .. }
-        | PhaseView::Aborted
-        | PhaseView::Failed { .. } => None,
+        | PhaseView::Failed { .. } => ChannelEnd::GivenUp,
     };
     let closed = ClosedChannel {
         channel_id: view.channel_id,
         capacity_sat: view.capacity.to_sat(),
         funded_locally: view.opener == Side::Holder,
         funding: view.funding_outpoint,
-        closing,
+        end,
     };
     let value = postcard::to_stdvec(&closed).expect("plain data can always be written");
     Retained { table: CLOSED, key: view.channel_id.0.to_vec(), value: Some(value) }
@@ -164,9 +176,11 @@ mod tests {
     use bitcoin::hashes::Hash;
     use channel::amount::Msat;
     use channel::channel::ConnectionView;
+    use channel::effect::OpeningFailure;
     use channel::event::Role;
     use channel::ids::OwnerId;
     use channel::keys::Point;
+    use channel::peer_text::PeerText;
 
     fn view(phase: PhaseView) -> ChannelView {
         ChannelView {
@@ -210,10 +224,13 @@ mod tests {
     fn a_closed_channels_row_says_how_large_it_was_who_funded_it_and_what_its_close_paid() {
         let txid = Txid::from_byte_array([6; 32]);
         let row = kept(&view(PhaseView::Closed { txid, height: 200 }));
-        let closing = Closing { txid, height: 200, paid_sat: 599_800 };
-        assert_eq!((row.capacity_sat, row.funded_locally, row.closing), (1_000_000, true, Some(closing)));
+        let end = ChannelEnd::Closed(Closing { txid, height: 200, paid_sat: 599_800 });
+        assert_eq!((row.capacity_sat, row.funded_locally, row.end), (1_000_000, true, end));
         assert_eq!(row.funding.map(|funding| funding.vout), Some(1));
-        let hubs = ChannelView { opener: Side::Counterparty, ..view(PhaseView::Aborted) };
-        assert_eq!((kept(&hubs).funded_locally, kept(&hubs).closing), (false, None));
+        let text = PeerText::new("no room");
+        let aborted = PhaseView::Aborted { cause: OpeningFailure::Counterparty { text } };
+        let hubs = kept(&ChannelView { opener: Side::Counterparty, ..view(aborted) });
+        let end = ChannelEnd::Aborted { why: "the counterparty gave up: no room".to_owned() };
+        assert_eq!((hubs.funded_locally, hubs.end), (false, end));
     }
 }

@@ -218,7 +218,7 @@ impl Channel {
             | Phase::Frozen
             | Phase::Closing { .. }
             | Phase::Closed { .. }
-            | Phase::Aborted => return None,
+            | Phase::Aborted { .. } => return None,
         }
         let key_id = self.state.names.key_id;
         let parameters = self.context();

@@ -49,7 +49,7 @@ impl State {
                 effects.extend(self.broadcast_funding().filter(|_| cause.may_publish()));
                 effects.push(Effect::PlanChanged);
             }
-            Phase::Closed { .. } | Phase::Aborted => self.finish_if_done(&mut Out::new(effects)),
+            Phase::Closed { .. } | Phase::Aborted { .. } => self.finish_if_done(&mut Out::new(effects)),
         }
     }
 

@@ -55,7 +55,7 @@ impl State {
         let parties = self.terms.counterparty.is_some() == self.counterparty.is_some()
             && (self.funding.is_none() || self.counterparty.is_some());
         let funded = match self.phase {
-            Phase::Proposed | Phase::Building | Phase::Accepted | Phase::Aborted => true,
+            Phase::Proposed | Phase::Building | Phase::Accepted | Phase::Aborted { .. } => true,
             Phase::FundingSent
             | Phase::AwaitingConfirmation
             | Phase::Open

@@ -12,6 +12,7 @@ use crate::amount::Msat;
 use crate::bytes::KeyId;
 use crate::closing::ClosingTerms;
 use crate::commitment::{CommitmentSignatures, HtlcSpec};
+use crate::effect::OpeningFailure;
 use crate::error::FailureCause;
 use crate::event::Role;
 use crate::format::CommitmentFormat;
@@ -81,8 +82,11 @@ pub(super) enum Phase {
         txid: Txid,
         height: u32,
     },
-    /// The opening ended before anything could reach the chain.
-    Aborted,
+    /// The opening ended before anything could reach the chain. Forgotten in the turn that brought it here, so
+    /// that no snapshot is kept of it.
+    Aborted {
+        cause: OpeningFailure,
+    },
     Failed {
         cause: FailureCause,
     },
@@ -315,7 +319,7 @@ impl State {
             | Phase::Frozen
             | Phase::Closing { .. }
             | Phase::Closed { .. }
-            | Phase::Aborted
+            | Phase::Aborted { .. }
             | Phase::Failed { .. } => false,
         }
     }

@@ -9,6 +9,7 @@ use crate::amount::Msat;
 use crate::bytes::{KeyId, PaymentHash};
 use crate::closing::{ClosingTerms, TicketSpec};
 use crate::commitment::{CommitmentSignatures, CommitmentTransaction};
+use crate::effect::OpeningFailure;
 use crate::error::FailureCause;
 use crate::event::Role;
 use crate::ids::{ChannelId, OwnerId, SessionId};
@@ -45,7 +46,9 @@ pub enum PhaseView {
         height: u32,
     },
     /// The opening ended before anything could reach the chain.
-    Aborted,
+    Aborted {
+        cause: OpeningFailure,
+    },
     Failed {
         cause: FailureCause,
     },
@@ -204,7 +207,7 @@ impl Channel {
                 | Phase::AwaitingConfirmation
                 | Phase::Open
                 | Phase::Frozen
-                | Phase::Aborted
+                | Phase::Aborted { .. }
                 | Phase::Failed { .. } => 0,
             },
         }
@@ -233,7 +236,7 @@ impl Channel {
             },
             Phase::Closing { txid, height } => PhaseView::Closing { txid: *txid, height: *height },
             Phase::Closed { txid, height } => PhaseView::Closed { txid: *txid, height: *height },
-            Phase::Aborted => PhaseView::Aborted,
+            Phase::Aborted { cause } => PhaseView::Aborted { cause: cause.clone() },
             Phase::Failed { cause } => PhaseView::Failed { cause: cause.clone() },
         }
     }

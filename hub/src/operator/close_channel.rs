@@ -59,7 +59,7 @@ async fn closes_already(hub: &OperatorHub, owner: OwnerId, refused: &Refused) ->
         PhaseView::Opening
         | PhaseView::AwaitingConfirmation { .. }
         | PhaseView::Open
-        | PhaseView::Aborted
+        | PhaseView::Aborted { .. }
         | PhaseView::Failed { .. } => false,
     }))
 }

@@ -44,8 +44,9 @@ pub fn is_live(view: &ChannelView) -> bool {
         | PhaseView::ShuttingDown { .. }
         | PhaseView::Frozen { .. }
         | PhaseView::Failed { .. } => true,
-        PhaseView::Opening | PhaseView::Closing { .. } | PhaseView::Closed { .. } | PhaseView::Aborted => {
-            false
-        }
+        PhaseView::Opening
+        | PhaseView::Closing { .. }
+        | PhaseView::Closed { .. }
+        | PhaseView::Aborted { .. } => false,
     }
 }

@@ -42,7 +42,7 @@ pub async fn handle(hub: &OperatorHub, request: ListChannelsRequest) -> Result<L
 /// Whether nothing can happen to the channel any more.
 fn is_over(phase: &PhaseView) -> bool {
     match phase {
-        PhaseView::Closed { .. } | PhaseView::Aborted => true,
+        PhaseView::Closed { .. } | PhaseView::Aborted { .. } => true,
         PhaseView::Opening
         | PhaseView::AwaitingConfirmation { .. }
         | PhaseView::Open

@@ -10,14 +10,15 @@ use serde_json::Value;
 use crate::support::{CAPACITY_SAT, LARGE_MSAT, SMALL_MSAT, SOON, lab_of, pair};
 
 /// Runs `hubctl` or `hubwallet` on a data folder, with `--json`, and reads the object it prints.
-async fn json(lab: &Lab, name: Name, folder: &std::path::Path, words: &[&str]) -> Value {
+pub async fn json(lab: &Lab, name: Name, folder: &std::path::Path, words: &[&str]) -> Value {
     let output = run(lab, name, folder, words).await;
     assert!(output.status.success(), "{name} {words:?}: {}", output.stderr);
     serde_json::from_str(&output.stdout)
         .unwrap_or_else(|error| panic!("{words:?}: {error}: {}", output.stdout))
 }
 
-async fn run(lab: &Lab, name: Name, folder: &std::path::Path, words: &[&str]) -> regtest::lab::Output {
+/// Runs one with `--json`, whatever comes of it.
+pub async fn run(lab: &Lab, name: Name, folder: &std::path::Path, words: &[&str]) -> regtest::lab::Output {
     let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
     arguments.extend(arguments!["--json", "--data-dir", folder]);
     lab.program().output(name, &arguments).await.unwrap()

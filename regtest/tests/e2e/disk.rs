@@ -5,13 +5,12 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use proto::error::ErrorCode;
-use proto::hub::v1 as hub_pb;
 use proto::wallet::v1 as pb;
 use regtest::arguments;
 use regtest::lab::{Lab, LabOptions, audit};
 use regtest::programs::Name;
-use regtest::wait::{Look, until_seen};
 
+use crate::cli;
 use crate::support::{SMALL_MSAT, SOON, assert_refused, assert_settled, options, pair};
 
 /// More than any disk has, in MiB.
@@ -25,18 +24,19 @@ async fn a_hub_whose_disk_is_nearly_full_refuses_new_channels_by_name() {
     lab.fund_wallets(std::slice::from_ref(&wallet), bitcoin::Amount::from_sat(2_000_000)).await.unwrap();
     wallet.is_connected(SOON).await.unwrap();
     assert_refused(wallet.request_inbound(1_000_000).await, &[ErrorCode::DiskNearlyFull]);
-    let channel_id = wallet.open(1_000_000).await.unwrap();
-    let aborted = until_seen("the end of the opening", SOON, async || {
-        let channels = wallet.channels().await?;
-        let ended = channels.into_iter().find(|one| one.phase() == hub_pb::ChannelPhase::Aborted);
-        Ok(ended.map_or_else(|| Look::NotYet("it goes on".to_owned()), Look::Seen))
-    });
-    let aborted = aborted.await.unwrap();
-    assert_eq!(aborted.channel_id, channel_id);
-    assert!(aborted.failure.contains("before anything reached the chain"), "{aborted:?}");
-    // The hub's own words are in the wallet's log.
-    let log = std::fs::read_to_string(wallet.daemon().log()).unwrap();
-    assert!(log.contains("the hub's disk is nearly full: no new channels for now"), "{log}");
+    let why = "the counterparty gave up: the hub's disk is nearly full: no new channels for now";
+    let folder = wallet.daemon().folder();
+    let open = ["open", "--amount-sat", "1000000", "--wait-seconds", "60"];
+    let failed = cli::run(&lab, Name::Hubwallet, folder, &open).await;
+    assert_eq!(failed.status.code(), Some(6), "{}", failed.stderr);
+    assert!(failed.stderr.contains("CHANNEL_ENDED") && failed.stderr.contains(why), "{}", failed.stderr);
+    // It lasts: a later look tells the same, also of a wallet that was killed meanwhile.
+    wallet.kill().unwrap();
+    wallet.start_again().await.unwrap();
+    let listed = cli::json(&lab, Name::Hubwallet, folder, &["channels", "--all"]).await;
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!((&listed[0]["phase"], &listed[0]["failure"]), (&"aborted".into(), &why.into()));
     // What needs no room goes on.
     lab.hub().info().await.unwrap();
 }

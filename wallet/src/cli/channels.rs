@@ -22,7 +22,8 @@ pub async fn list(session: &mut Session<'_, '_>, all: bool) -> Result<(), Failur
     let json = channels.iter().map(json::channel).collect();
     session.terminal.show(json, || {
         let nothing =
-            "no channels; open one: hubwallet open --amount-sat N (to pay), --inbound-sat N (to be paid)";
+            "no channels; open one: hubwallet open --amount-sat N (to pay), --inbound-sat N (to be paid); \
+             those that ended: hubwallet channels --all";
         table(&channels).text(nothing)
     })
 }

@@ -25,7 +25,7 @@ impl Answers {
             | PhaseView::Frozen { .. }
             | PhaseView::Closing { .. }
             | PhaseView::Closed { .. }
-            | PhaseView::Aborted
+            | PhaseView::Aborted { .. }
             | PhaseView::Failed { .. } => false,
         }
     }

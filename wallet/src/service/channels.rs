@@ -20,7 +20,7 @@ use tonic::Status;
 
 use super::{HUB_PATIENCE, Service, asked, fresh, refused, stopping, wrong_field};
 use crate::core::Stopped;
-use crate::history;
+use crate::history::{self, ChannelEnd, ClosedChannel};
 use crate::ledger::state::Made;
 
 /// Rows of ended channels read at once; a wallet has few.
@@ -246,7 +246,7 @@ impl Service {
             PhaseView::Opening
             | PhaseView::AwaitingConfirmation { .. }
             | PhaseView::Open
-            | PhaseView::Aborted
+            | PhaseView::Aborted { .. }
             | PhaseView::Failed { .. } => false,
         };
         if !begun {
@@ -308,7 +308,7 @@ pub(super) fn unreadable(error: impl std::fmt::Display) -> Status {
 
 fn is_over(phase: &PhaseView) -> bool {
     match phase {
-        PhaseView::Closed { .. } | PhaseView::Aborted => true,
+        PhaseView::Closed { .. } | PhaseView::Aborted { .. } => true,
         PhaseView::Opening
         | PhaseView::AwaitingConfirmation { .. }
         | PhaseView::Open
@@ -333,7 +333,7 @@ fn trouble(status: &FollowStatus) -> String {
 }
 
 /// An ended channel as its row tells it.
-fn closed_channel(ended: &history::ClosedChannel, hub_key: &channel::keys::Point) -> hub::Channel {
+fn closed_channel(ended: &ClosedChannel, hub_key: &channel::keys::Point) -> hub::Channel {
     let channel = hub::Channel {
         channel_id: bytes(&ended.channel_id.0),
         node_key: bytes(hub_key.as_bytes()),
@@ -343,18 +343,20 @@ fn closed_channel(ended: &history::ClosedChannel, hub_key: &channel::keys::Point
         format: channel::format::CommitmentFormat::ZeroFeeCommitments.name().to_owned(),
         ..hub::Channel::default()
     };
-    match ended.closing {
-        Some(closing) => hub::Channel {
+    let aborted = |why: &str, channel: hub::Channel| hub::Channel {
+        phase: hub::ChannelPhase::Aborted.into(),
+        failure: why.to_owned(),
+        ..channel
+    };
+    match &ended.end {
+        ChannelEnd::Closed(closing) => hub::Channel {
             phase: hub::ChannelPhase::Closed.into(),
             closing_txid: txid_out(&closing.txid),
             closing_height: closing.height,
             paid_sat: closing.paid_sat,
             ..channel
         },
-        None => hub::Channel {
-            phase: hub::ChannelPhase::Aborted.into(),
-            failure: proto::view::failure_text(&PhaseView::Aborted),
-            ..channel
-        },
+        ChannelEnd::Aborted { why } => aborted(why, channel),
+        ChannelEnd::GivenUp => aborted("the opening ended before anything reached the chain", channel),
     }
 }

@@ -11,6 +11,7 @@ use crate::event::{AbortReason, Role};
 use crate::failure::FailureReason;
 use crate::keys::CompactSignature;
 use crate::message::{Message, Shutdown};
+use crate::peer_text::PeerText;
 
 impl State {
     /// We announce the close: no offers from now on, and those not signed yet fail.
@@ -130,7 +131,7 @@ fn opening_failure(cause: FailureCause) -> OpeningFailure {
     match cause {
         FailureCause::Violation(violation) => OpeningFailure::Violation(violation),
         FailureCause::Operator => OpeningFailure::Aborted(AbortReason::Cancelled),
-        FailureCause::Counterparty => OpeningFailure::Counterparty,
+        FailureCause::Counterparty => OpeningFailure::Counterparty { text: PeerText::default() },
         FailureCause::WrongFunding
         | FailureCause::UnexpectedSpend { .. }
         | FailureCause::Behind { .. }

@@ -212,7 +212,7 @@ impl State {
             | Phase::Frozen
             | Phase::Closing { .. }
             | Phase::Closed { .. }
-            | Phase::Aborted
+            | Phase::Aborted { .. }
             | Phase::Failed { .. } => false,
         }
     }

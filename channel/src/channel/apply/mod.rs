@@ -111,7 +111,7 @@ impl State {
     /// A channel that ended is forgotten when nobody waits for an answer of its.
     pub(super) fn finish_if_done(&self, out: &mut Out<'_>) {
         let ended = match self.phase {
-            Phase::Closed { .. } | Phase::Aborted => true,
+            Phase::Closed { .. } | Phase::Aborted { .. } => true,
             Phase::Proposed
             | Phase::Building
             | Phase::FundingSent

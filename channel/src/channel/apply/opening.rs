@@ -132,14 +132,14 @@ impl State {
 
     /// The channel never comes to be. Nothing of ours is on the chain, so nothing is published.
     pub(super) fn opening_ended(&mut self, cause: OpeningFailure, out: &mut Out<'_>) {
+        self.phase = Phase::Aborted { cause: cause.clone() };
         match cause {
             OpeningFailure::Aborted(_) | OpeningFailure::Violation(_) => {
-                self.phase = Phase::Aborted;
                 self.send_message(Message::ChannelError { text: cause.to_string() }, out);
             }
-            OpeningFailure::Disconnected | OpeningFailure::Counterparty | OpeningFailure::NeverConfirmed => {
-                self.phase = Phase::Aborted;
-            }
+            OpeningFailure::Disconnected
+            | OpeningFailure::Counterparty { .. }
+            | OpeningFailure::NeverConfirmed => {}
         }
         if self.terms.opener == Side::Holder {
             let transaction = self.funding.as_mut().and_then(|funding| funding.transaction.take());

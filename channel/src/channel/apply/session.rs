@@ -22,7 +22,7 @@ impl State {
         self.closing.proposed_in_session = false;
         out.push(Effect::Send(match &self.phase {
             Phase::Failed { cause } if cause.may_publish() => self.channel_error(),
-            Phase::Closed { .. } | Phase::Aborted => self.channel_error(),
+            Phase::Closed { .. } | Phase::Aborted { .. } => self.channel_error(),
             Phase::Proposed
             | Phase::Building
             | Phase::FundingSent
@@ -55,7 +55,7 @@ impl State {
             | Phase::Open
             | Phase::Frozen
             | Phase::Closing { .. }
-            | Phase::Aborted => "the opening ended".to_owned(),
+            | Phase::Aborted { .. } => "the opening ended".to_owned(),
         };
         ToSend::Ready(Box::new(Message::ChannelError { text }))
     }

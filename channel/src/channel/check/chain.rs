@@ -95,7 +95,7 @@ impl Channel {
             | Phase::Accepted
             | Phase::Closing { .. }
             | Phase::Closed { .. }
-            | Phase::Aborted
+            | Phase::Aborted { .. }
             | Phase::Failed { .. } => false,
         }
     }
@@ -116,7 +116,7 @@ impl Channel {
             | Phase::Frozen
             | Phase::Closing { .. }
             | Phase::Closed { .. }
-            | Phase::Aborted
+            | Phase::Aborted { .. }
             | Phase::Failed { .. } => decided(Kind::Failed { cause: FailureCause::WrongFunding }),
         }
     }
@@ -128,7 +128,7 @@ impl Channel {
         }
         if let Some((txid, paid)) = self.agreed_spend(transaction) {
             return match self.state.phase {
-                Phase::Closed { .. } | Phase::Aborted => Ok(Checked::Nothing),
+                Phase::Closed { .. } | Phase::Aborted { .. } => Ok(Checked::Nothing),
                 Phase::Proposed
                 | Phase::Building
                 | Phase::FundingSent
@@ -145,7 +145,7 @@ impl Channel {
         let txid = transaction.compute_txid();
         match self.state.phase {
             // What to do about it is for the chain's claims; the cause that came first stays.
-            Phase::Failed { .. } | Phase::Closed { .. } | Phase::Aborted => Ok(Checked::Nothing),
+            Phase::Failed { .. } | Phase::Closed { .. } | Phase::Aborted { .. } => Ok(Checked::Nothing),
             Phase::Proposed
             | Phase::Building
             | Phase::FundingSent

@@ -17,6 +17,7 @@ use crate::error::{FailureCause, Refusal, Rejection};
 use crate::event::{Command, Event, FailRequest};
 use crate::message::Message;
 use crate::parameters::Side;
+use crate::peer_text::PeerText;
 
 /// What every check answers.
 pub(super) type Verdict = Result<Checked, Rejection>;
@@ -80,7 +81,7 @@ impl Channel {
             Message::ClosingTerms(terms) => self.check_terms(terms, context),
             Message::ClosingTicket(ticket) => self.check_ticket(&ticket),
             Message::ClosingTransaction { transaction } => self.check_handed_over(&transaction),
-            Message::ChannelError { .. } => self.check_channel_error(),
+            Message::ChannelError { text } => self.check_channel_error(&text),
         }
     }
 
@@ -108,7 +109,7 @@ impl Channel {
                 | Phase::Closing { .. }
                 | Phase::Closed { .. }
                 | Phase::Failed { .. } => refused(Refusal::FundingReleased),
-                Phase::Aborted => Ok(Checked::Nothing),
+                Phase::Aborted { .. } => Ok(Checked::Nothing),
             },
             Command::Shutdown { script } => self.check_own_shutdown(script),
             Command::ProposeTerms(terms) => self.check_proposal(terms, context),
@@ -127,7 +128,7 @@ impl Channel {
     /// Whether the counterparty's words change nothing any more.
     fn is_over(&self) -> bool {
         match self.state.phase {
-            Phase::Closed { .. } | Phase::Aborted | Phase::Failed { .. } => true,
+            Phase::Closed { .. } | Phase::Aborted { .. } | Phase::Failed { .. } => true,
             Phase::Proposed
             | Phase::Building
             | Phase::FundingSent
@@ -177,23 +178,22 @@ impl Channel {
 
     /// The counterparty gave the channel up. It can only hurt where something of ours is at stake: an
     /// accepter whose channel never confirmed just forgets it.
-    fn check_channel_error(&self) -> Verdict {
+    fn check_channel_error(&self, text: &str) -> Verdict {
         let nothing_at_stake = self.state.terms.opener == Side::Counterparty
             && self.state.phase == Phase::AwaitingConfirmation
             && self.state.funding.as_ref().is_none_or(|funding| funding.confirmed.is_none());
+        let given_up = || {
+            decided(Kind::OpeningEnded { cause: OpeningFailure::Counterparty { text: PeerText::new(text) } })
+        };
         match self.state.phase {
-            Phase::AwaitingConfirmation if nothing_at_stake => {
-                decided(Kind::OpeningEnded { cause: OpeningFailure::Counterparty })
+            Phase::Proposed | Phase::Building | Phase::FundingSent | Phase::Accepted => given_up(),
+            Phase::AwaitingConfirmation if nothing_at_stake => given_up(),
+            Phase::AwaitingConfirmation | Phase::Open => {
+                decided(Kind::Failed { cause: FailureCause::Counterparty })
             }
-            Phase::Proposed
-            | Phase::Building
-            | Phase::FundingSent
-            | Phase::Accepted
-            | Phase::AwaitingConfirmation
-            | Phase::Open => decided(Kind::Failed { cause: FailureCause::Counterparty }),
             // Both agreed to the close, and hold what it takes: it goes on.
             Phase::Frozen | Phase::Closing { .. } => Ok(Checked::Nothing),
-            Phase::Closed { .. } | Phase::Aborted | Phase::Failed { .. } => Ok(Checked::Nothing),
+            Phase::Closed { .. } | Phase::Aborted { .. } | Phase::Failed { .. } => Ok(Checked::Nothing),
         }
     }
 
@@ -216,7 +216,7 @@ impl Channel {
             | Phase::Accepted
             | Phase::AwaitingConfirmation => Err(Refusal::NotOpenYet),
             Phase::Frozen => Err(Refusal::Frozen),
-            Phase::Closing { .. } | Phase::Closed { .. } | Phase::Aborted => Err(Refusal::Closed),
+            Phase::Closing { .. } | Phase::Closed { .. } | Phase::Aborted { .. } => Err(Refusal::Closed),
             Phase::Failed { .. } => Err(Refusal::Failed),
         }
     }

@@ -92,7 +92,7 @@ impl Channel {
         match self.state.phase {
             Phase::Building => {}
             // It came too late: its coins are free again.
-            Phase::Aborted => {
+            Phase::Aborted { .. } => {
                 let transaction = Some(transaction);
                 return Ok(Checked::Repeat(Effect::ReleaseCoins { transaction }));
             }
@@ -183,7 +183,7 @@ impl Channel {
                 | Phase::FundingSent
                 | Phase::Accepted
                 | Phase::Closed { .. }
-                | Phase::Aborted
+                | Phase::Aborted { .. }
                 | Phase::Failed { .. },
                 _,
             ) => refused(Refusal::UnexpectedMessage),

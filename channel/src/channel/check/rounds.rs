@@ -150,7 +150,7 @@ impl Channel {
             | Phase::FundingSent
             | Phase::Accepted
             | Phase::Closed { .. }
-            | Phase::Aborted
+            | Phase::Aborted { .. }
             | Phase::Failed { .. } => false,
         }
     }

@@ -33,7 +33,7 @@ impl Case {
         assert_eq!(self.end.channel().state_hash(), before, "a refusal leaves no trace");
         if let Rejection::Violation(violation) = self.expected {
             self.end.host(self.broken).unwrap_err();
-            let opening = matches!(self.end.channel().phase(), PhaseView::Aborted);
+            let opening = matches!(self.end.channel().phase(), PhaseView::Aborted { .. });
             let failed = matches!(self.end.channel().phase(), PhaseView::Failed { .. });
             assert!(opening || failed, "{violation} ends the channel");
             assert_eq!(failed, self.end.channel().publish_job(&self.end.signer).is_some());

@@ -11,6 +11,7 @@ use crate::failure::FailureReason;
 use crate::forward::ForwardResult;
 use crate::ids::SessionId;
 use crate::message::{Message, Reestablish};
+use crate::peer_text::PeerText;
 use crate::shachain::CommitmentSecret;
 
 fn failed(reason: FailureReason) -> ForwardResult {
@@ -31,13 +32,14 @@ fn an_opening_that_loses_its_connection_unlocks_the_coins() {
         }
         pair.disconnect();
         let wallet = &mut pair.wallet;
-        assert_eq!(wallet.channel().phase(), PhaseView::Aborted);
+        let ended = PhaseView::Aborted { cause: OpeningFailure::Disconnected };
+        assert_eq!(wallet.channel().phase(), ended);
         let released = Effect::ReleaseCoins { transaction: sent.then(|| transaction.clone()) };
         assert!(wallet.effects.contains(&released));
         assert_eq!(wallet.effects.last(), Some(&Effect::Finished));
         let report = Report::OpeningFailed { cause: OpeningFailure::Disconnected };
         assert_eq!(wallet.reports.last(), Some(&report));
-        assert_eq!(pair.hub.channel().phase(), PhaseView::Aborted);
+        assert_eq!(pair.hub.channel().phase(), ended);
         // What the on-chain wallet built too late is unlocked as well.
         let wallet = &mut pair.wallet;
         wallet.effects.clear();
@@ -51,10 +53,13 @@ fn an_opening_that_loses_its_connection_unlocks_the_coins() {
 fn an_opening_can_be_aborted_until_the_funding_is_signed() {
     let mut pair = Pair::proposed(Who::Hub);
     pair.hub.command(Command::AbortOpening { why: AbortReason::NotEnoughFunds }).unwrap();
-    assert_eq!(pair.hub.channel().phase(), PhaseView::Aborted);
+    let cause = OpeningFailure::Aborted(AbortReason::NotEnoughFunds);
+    let text = PeerText::new(&cause.to_string());
+    assert_eq!(pair.hub.channel().phase(), PhaseView::Aborted { cause });
     pair.settle();
-    assert_eq!(pair.wallet.channel().phase(), PhaseView::Aborted);
-    let cause = OpeningFailure::Counterparty;
+    let cause = OpeningFailure::Counterparty { text };
+    assert_eq!(cause.to_string(), "the counterparty gave up: not enough confirmed on-chain funds");
+    assert_eq!(pair.wallet.channel().phase(), PhaseView::Aborted { cause: cause.clone() });
     assert_eq!(pair.wallet.reports.last(), Some(&Report::OpeningFailed { cause }));
 }
 
@@ -93,7 +98,7 @@ fn a_funding_that_never_confirms_ends_the_opening_at_both_ends() {
         let mut pair = Pair::funded(Who::Wallet);
         let end = pair.end(who);
         end.chain(ChainEvent::FundingNeverConfirms { height: HEIGHT + 2_016 }).unwrap();
-        assert_eq!(end.channel().phase(), PhaseView::Aborted);
+        assert_eq!(end.channel().phase(), PhaseView::Aborted { cause: OpeningFailure::NeverConfirmed });
         let releases = end.effects.iter().any(|effect| matches!(effect, Effect::ReleaseCoins { .. }));
         assert_eq!(releases, who == Who::Wallet);
     }
@@ -144,7 +149,8 @@ fn an_accepter_with_nothing_at_stake_forgets_a_channel_that_the_opener_gave_up()
     let mut pair = Pair::funded(Who::Hub);
     let error = || Event::Message(Message::ChannelError { text: "unknown channel".to_owned() });
     pair.wallet.handle(error()).unwrap();
-    assert_eq!(pair.wallet.channel().phase(), PhaseView::Aborted);
+    let cause = OpeningFailure::Counterparty { text: PeerText::new("unknown channel") };
+    assert_eq!(pair.wallet.channel().phase(), PhaseView::Aborted { cause });
     pair.hub.handle(error()).unwrap();
     assert_eq!(pair.hub.channel().phase(), PhaseView::Failed { cause: FailureCause::Counterparty });
     assert!(pair.hub.channel().publish_job(&pair.hub.signer).is_some());
