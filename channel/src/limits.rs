@@ -79,6 +79,11 @@ pub const OUTGOING_GRACE_BLOCKS: u32 = 3;
 /// (BOLT 2, "cltv_expiry_delta Selection": twice the grace and the depth of reorganisation).
 pub const CLAIM_MARGIN_BLOCKS: u32 = 12;
 
+/// Blocks after the first that may hold it, by which the claim of an HTLC that we offered and that expired should be in a
+/// block: only when it is final there is the HTLC it pays for failed, and that must happen before the one who
+/// paid us closes its channel (34 blocks or more later, BOLT 2, "cltv_expiry_delta Selection").
+pub const TIMEOUT_CLAIM_BLOCKS: u32 = 12;
+
 /// Closing terms the hub may propose in one session: a fee that the wallet refuses may be lowered a few times.
 pub const MAX_PROPOSED_TERMS: usize = 8;
 

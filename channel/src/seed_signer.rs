@@ -15,18 +15,19 @@ use std::fmt;
 use bitcoin::bip32::Xpriv;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256, sha512};
 use bitcoin::sighash::SighashCache;
-use bitcoin::{EcdsaSighashType, NetworkKind, OutPoint};
+use bitcoin::{EcdsaSighashType, NetworkKind, OutPoint, Transaction};
 use secp256k1::ecdh::SharedSecret;
 use secp256k1::ecdsa::RecoverableSignature;
 use secp256k1::{Keypair, Message, PublicKey, SECP256K1, Scalar, SecretKey};
 
 use crate::bytes::KeyId;
+use crate::claim::{Claim, SpendKey};
 use crate::closing::{ClosingSighash, TicketSpec};
 use crate::commitment::{CommitmentSignatures, CommitmentTransaction};
 use crate::keys::{
     Basepoints, CommitmentKeys, CompactSignature, HtlcKeys, HtlcOutputs, InvalidPoint, Point,
-    derive_private_key, derive_public_key, derive_revocation_public_key_with_basepoint_secret,
-    derive_revocation_public_key_with_commitment_secret,
+    derive_private_key, derive_public_key, derive_revocation_private_key,
+    derive_revocation_public_key_with_basepoint_secret, derive_revocation_public_key_with_commitment_secret,
 };
 use crate::parameters::{ChannelContext, Side};
 use crate::shachain::{CommitmentSecret, commitment_secret};
@@ -48,6 +49,7 @@ pub struct SeedSigner {
     master: Node,
     node: Keypair,
     channels: Node,
+    payment_node: Node,
     payments: Vec<Point>,
     purposes: Node,
 }
@@ -121,13 +123,14 @@ impl SeedSigner {
         let master = Xpriv::new_master(NetworkKind::Main, seed).expect(NO_CANCELLATION);
         let master = Node { secret: master.private_key, chain_code: master.chain_code.to_bytes() };
         let purpose = master.hardened(PURPOSE);
-        let payments = purpose.hardened(PAYMENTS);
-        let payment_keys = (0..).take(PAYMENT_KEYS).map(|index| point(&payments.hardened(index).secret));
+        let payment_node = purpose.hardened(PAYMENTS);
+        let payments = (0..).take(PAYMENT_KEYS).map(|index| point(&payment_node.hardened(index).secret));
         Self {
             master,
             node: Keypair::from_secret_key(SECP256K1, &purpose.hardened(NODE).secret),
             channels: purpose.hardened(CHANNELS),
-            payments: payment_keys.collect(),
+            payments: payments.collect(),
+            payment_node,
             purposes: purpose.hardened(PURPOSES),
         }
     }
@@ -162,6 +165,38 @@ impl SeedSigner {
             &commitment.keys().per_commitment_point,
         )
     }
+
+    /// The secret that a claim names; `None` when it cannot be ours.
+    fn claim_secret(&self, key: &KeyId, which: &SpendKey) -> Option<SecretKey> {
+        let channel = self.channel(key);
+        let own = |which, number| {
+            let per_commitment_point = channel.commitment_scalar(number).public_key(SECP256K1);
+            derived(&channel.secret(which), &per_commitment_point)
+        };
+        match which {
+            SpendKey::Delayed { number } => Some(own(ChannelKey::DelayedPayment, *number)),
+            SpendKey::HolderHtlc { number } => Some(own(ChannelKey::Htlc, *number)),
+            SpendKey::CounterpartyHtlc { per_commitment_point } => {
+                let per_commitment_point = per_commitment_point.parse().ok()?;
+                Some(derived(&channel.secret(ChannelKey::Htlc), &per_commitment_point))
+            }
+            // Of all payment keys of the seed, not the channel's alone: after a loss of data the key id may be guessed.
+            SpendKey::Payment { key } => {
+                let index =
+                    (0..).zip(&self.payments).find_map(|(index, own)| (own == key).then_some(index))?;
+                Some(self.payment_node.hardened(index).secret)
+            }
+            SpendKey::Revocation { secret } => {
+                let secret = secret.to_secret_key()?;
+                Some(derive_revocation_private_key(&channel.secret(ChannelKey::Revocation), &secret))
+            }
+        }
+    }
+}
+
+/// A secret of ours for one commitment.
+fn derived(basepoint_secret: &SecretKey, per_commitment_point: &PublicKey) -> SecretKey {
+    derive_private_key(basepoint_secret, &basepoint_secret.public_key(SECP256K1), per_commitment_point)
 }
 
 /// The place of a channel's payment key among [`PAYMENT_KEYS`].
@@ -352,6 +387,21 @@ impl Signer for SeedSigner {
             )
             .map_err(|_| wrong_input)?;
         Ok(sign(&Message::from(sighash), &self.htlc_secret(key, context, commitment)))
+    }
+
+    fn sign_claim(
+        &self,
+        key: &KeyId,
+        claim: &Claim,
+        transaction: &Transaction,
+        input_index: usize,
+    ) -> Result<CompactSignature, SignerError> {
+        let message = claim.sighash(transaction, input_index)?;
+        let secret = self.claim_secret(key, &claim.key).ok_or(SignerError::ForeignKey)?;
+        if point(&secret) != claim.public_key {
+            return Err(SignerError::ForeignKey);
+        }
+        Ok(sign(&message, &secret))
     }
 
     fn sign_ticket(&self, key: &KeyId, ticket: &TicketSpec) -> Result<CompactSignature, SignerError> {

@@ -9,6 +9,7 @@ use secp256k1::ecdsa::RecoverableSignature;
 use secp256k1::{Message, PublicKey};
 
 use crate::bytes::{KeyId, named_bytes};
+use crate::claim::{Claim, ClaimError};
 use crate::closing::{ClosingSighash, TicketFlaw, TicketSpec};
 use crate::commitment::{CommitmentSignatures, CommitmentTransaction};
 use crate::keys::{
@@ -35,6 +36,8 @@ pub enum SignerError {
     NoSuchHtlc { position: usize },
     #[error("input {index} does not spend the HTLC")]
     WrongInput { index: usize },
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     #[error(transparent)]
     Ticket(#[from] TicketFlaw),
 }
@@ -113,6 +116,17 @@ pub trait Signer: Send + Sync {
         context: &ChannelContext,
         commitment: &CommitmentTransaction,
         spend: HtlcSpend<'_>,
+    ) -> Result<CompactSignature, SignerError>;
+
+    /// Signs the input that takes a claim's output, with `SIGHASH_ALL` of the whole transaction, by the secret that
+    /// [`Claim::key`] names; refuses if the input spends another output, or if the secret is not that of
+    /// [`Claim::public_key`].
+    fn sign_claim(
+        &self,
+        key: &KeyId,
+        claim: &Claim,
+        transaction: &Transaction,
+        input_index: usize,
     ) -> Result<CompactSignature, SignerError>;
 
     /// Signs a wallet's closing ticket, after all checks of [`TicketSpec::check`].

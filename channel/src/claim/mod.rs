@@ -3,8 +3,24 @@
 //! A claim is complete: from it alone (and a [`crate::signer::Signer`]) a spend is built, signed, weighed and verified.
 //! The channel says which claims there are and from when on; the settlement engine decides how they share
 //! transactions and what they pay (BOLT 5).
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `build` | claims from a commitment found in a block: [`Published`], [`Own`], [`Theirs`], [`Revoked`] |
+//! | `spend` | the input, its signature's message, its witness and weight |
+//! | `check` | whether a finished transaction takes the output, without trust in who built it |
+//! | `script` | what a script asks of whoever spends its output |
+
+mod build;
+mod check;
+mod script;
+mod spend;
+
+pub use build::{Found, Own, OwnHtlc, Published, Revoked, Theirs, Unclaimable, preimage_in, to_remote};
+pub use check::ClaimError;
 
 use bitcoin::absolute::LockTime;
+use bitcoin::transaction::Version;
 use bitcoin::{OutPoint, ScriptBuf, Sequence, TxOut};
 
 use crate::bytes::{KeyId, PaymentPreimage};
@@ -100,6 +116,8 @@ pub enum SpendPath {
         sequence: Sequence,
         /// Exactly this lock time.
         lock_time: LockTime,
+        /// Exactly this version: 3 in the zero-fee format.
+        version: Version,
         countersignature: CompactSignature,
         countersignatory_key: Point,
         /// For a received HTLC.
