@@ -272,6 +272,36 @@ fn an_unconfirmed_funding_is_given_up_in_time() {
     assert!(matches!(events(&told)[..], [ChainEvent::FundingNeverConfirms { .. }]));
 }
 
+#[test]
+fn a_funding_of_our_own_is_never_given_up_while_it_can_still_confirm() {
+    let mut rig = Rig::new();
+    rig.receive(100_000);
+    let (transaction, _) = fund(&mut rig);
+    rig.restart();
+    for _ in 0..=settlement::limits::FUNDING_TIMEOUT_BLOCKS {
+        assert!(events(&rig.mine(vec![])).is_empty(), "a channel that forgot it would lose its coins");
+    }
+    let told = rig.mine(vec![transaction]);
+    assert!(matches!(events(&told)[..], [ChainEvent::FundingConfirmed { .. }]));
+}
+
+#[test]
+fn a_depth_beyond_the_final_one_is_told_when_the_funding_is_final() {
+    let mut rig = Rig::new();
+    let transaction = strangers_payment(funding_output());
+    let outpoint = OutPoint { txid: transaction.compute_txid(), vout: 0 };
+    let request =
+        DeskRequest::WatchFunding { outpoint, output: funding_output(), minimum_depth: FINAL_DEPTH + 1 };
+    rig.ask(OWNER, request.clone());
+    rig.mine(vec![transaction]);
+    let height = rig.tip.height;
+    rig.mine(vec![]);
+    let told = rig.mine(vec![]);
+    assert_eq!(events(&told), [&ChainEvent::FundingDeep { height }]);
+    let told = rig.ask(OWNER, request);
+    assert!(events(&told).contains(&&ChainEvent::FundingDeep { height }), "and again to who asks again");
+}
+
 /// A frozen channel of the rig's, watched and confirmed.
 fn frozen(rig: &mut Rig, number: u32) -> ReadyTicket {
     let made = ticket(number, Shape { funding_sat: 100_000, balance_msat: 60_000_000, fee_sat: 300 });

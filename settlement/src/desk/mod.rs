@@ -196,7 +196,9 @@ impl Desk {
     fn connect(&mut self, at: BlockRef, block: &Block) -> Result<Outcome, DeskError> {
         self.wallet.connect(at.height, block)?;
         self.memory.connect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
-        let mut outcome = Outcome { first: self.watches.connect(at.height, block), ..Outcome::default() };
+        let is_ours = |txid| self.wallet.transaction(txid).is_some();
+        let first = self.watches.connect(at.height, block, is_ours);
+        let mut outcome = Outcome { first, ..Outcome::default() };
         self.stage_wallet(&mut outcome);
         let watches = self.changed(&outcome.first);
         outcome.records.push(Record::Connected { block: at, watches }.encode());

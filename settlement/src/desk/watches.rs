@@ -33,12 +33,14 @@ pub(super) struct Watch {
 pub(super) struct Watches {
     by_owner: BTreeMap<OwnerId, Watch>,
     watcher: Watcher<OwnerId>,
+    final_depth: u32,
 }
 
 impl Watches {
     /// The watches that a snapshot or replay ended with, none for a new desk.
     pub fn resume(by_owner: BTreeMap<OwnerId, Watch>, final_depth: u32) -> Self {
-        let mut watches = Self { by_owner: BTreeMap::new(), watcher: Watcher::new(final_depth) };
+        let watcher = Watcher::new(final_depth);
+        let mut watches = Self { by_owner: BTreeMap::new(), watcher, final_depth: final_depth.max(1) };
         for (owner, watch) in by_owner {
             watches.register(owner, &watch);
             watches.by_owner.insert(owner, watch);
@@ -76,7 +78,7 @@ impl Watches {
         let Some((height, block_index)) = watch.funding else { return Vec::new() };
         let output = Some(watch.output.clone());
         let mut events = vec![ChainEvent::FundingConfirmed { height, block_index, output }];
-        if depth(tip, height) >= watch.minimum_depth {
+        if depth(tip, height) >= self.deep_at(watch) {
             events.push(ChainEvent::FundingDeep { height });
         }
         if let Some((txid, height)) = watch.spend
@@ -87,13 +89,19 @@ impl Watches {
         events.into_iter().map(|event| (owner, Command::Chain(event))).collect()
     }
 
-    /// Looks through a block. The commands are in the block's order.
-    pub fn connect(&mut self, height: u32, block: &Block) -> Vec<(OwnerId, Command)> {
+    /// Looks through a block. The commands are in the block's order. `is_ours` says of a funding transaction whether
+    /// this party made and published it.
+    pub fn connect(
+        &mut self,
+        height: u32,
+        block: &Block,
+        is_ours: impl Fn(Txid) -> bool,
+    ) -> Vec<(OwnerId, Command)> {
         let mut events = Vec::new();
         for hit in self.watcher.connect(height, block) {
             self.take(hit, &mut events);
         }
-        self.expire(height, &mut events);
+        self.expire(height, is_ours, &mut events);
         events.into_iter().map(|(owner, event)| (owner, Command::Chain(event))).collect()
     }
 
@@ -111,11 +119,12 @@ impl Watches {
             return;
         }
         let funding = Target::Transaction(watch.outpoint.txid);
+        let depths = [self.deep_at(watch)];
         match watch.funding {
-            None => self.watcher.watch(owner, funding, [watch.minimum_depth]),
+            None => self.watcher.watch(owner, funding, depths),
             Some((height, _)) => {
                 let txid = watch.outpoint.txid;
-                self.watcher.resume(owner, funding, [watch.minimum_depth], txid, height);
+                self.watcher.resume(owner, funding, depths, txid, height);
             }
         }
         let spend = Target::Spend(watch.outpoint);
@@ -123,6 +132,12 @@ impl Watches {
             None => self.watcher.watch(owner, spend, []),
             Some((txid, height)) => self.watcher.resume(owner, spend, [], txid, height),
         }
+    }
+
+    /// Confirmations at which the funding counts as deep. What is final is deep enough for anybody, and the watcher
+    /// lets go of it then: a counterparty may ask for more, and the channel must not wait for it for ever.
+    fn deep_at(&self, watch: &Watch) -> u32 {
+        watch.minimum_depth.min(self.final_depth)
     }
 
     fn take(&mut self, hit: Hit<OwnerId>, events: &mut Vec<(OwnerId, ChainEvent)>) {
@@ -177,11 +192,14 @@ impl Watches {
         }
     }
 
-    /// Fundings that did not confirm in time. Told with each block: the channel may have had a reason to wait.
-    fn expire(&self, height: u32, events: &mut Vec<(OwnerId, ChainEvent)>) {
+    /// Fundings of others that did not confirm in time. Told with each block: the channel may have had a reason to wait.
+    /// Our own, once published, may confirm at any later time, and a channel that gave it up would have lost what it
+    /// holds: only a conflicting spend could end it.
+    fn expire(&self, height: u32, is_ours: impl Fn(Txid) -> bool, events: &mut Vec<(OwnerId, ChainEvent)>) {
         for (owner, watch) in &self.by_owner {
             let waited = height.saturating_sub(watch.since);
-            if watch.funding.is_none() && waited >= limits::FUNDING_TIMEOUT_BLOCKS {
+            let late = watch.funding.is_none() && waited >= limits::FUNDING_TIMEOUT_BLOCKS;
+            if late && !is_ours(watch.outpoint.txid) {
                 events.push((*owner, ChainEvent::FundingNeverConfirms { height }));
             }
         }
