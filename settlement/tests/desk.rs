@@ -4,174 +4,20 @@
 
 mod common;
 
-use std::num::NonZeroUsize;
-use std::sync::Arc;
-
-use bitcoin::absolute::LockTime;
-use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
-use bitcoin::{
-    Amount, Block, BlockHash, CompactTarget, FeeRate, Network, NetworkKind, OutPoint, ScriptBuf, Sequence,
-    Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness,
-};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use channel::bytes::KeyId;
 use channel::channel::ReadyTicket;
 use channel::closing::ClosingTerms;
 use channel::event::{AbortReason, ChainEvent, Command};
 use channel::ids::{ChannelId, OwnerId};
-use common::{Shape, hub, sat, ticket};
-use settlement::desk::{Broadcast, Desk, DeskConfig, DeskReport, DeskRequest, Moment, Outcome, Replay};
-use settlement::fees::FeeBounds;
-use settlement::follow::{BlockRef, ChainMemory, ChainStep};
-use settlement::onchain::AddressKind;
-use settlement::pool::VerifyPool;
-
-const FINAL_DEPTH: u32 = 3;
-
-/// A desk, its journal, and a chain that only it sees.
-struct Rig {
-    desk: Desk,
-    snapshot: Option<Vec<u8>>,
-    journal: Vec<Vec<u8>>,
-    tip: BlockRef,
-    salt: u32,
-}
-
-/// What the channels and the broadcaster were told.
-#[derive(Debug, Default)]
-struct Told {
-    commands: Vec<(OwnerId, Command)>,
-    broadcasts: Vec<Broadcast>,
-    reports: Vec<DeskReport>,
-}
-
-fn config() -> DeskConfig {
-    DeskConfig {
-        network: Network::Regtest,
-        master: hub().onchain_master(NetworkKind::Test),
-        addresses: AddressKind::P2tr,
-        final_depth: FINAL_DEPTH,
-        fees: FeeBounds::default(),
-        max_batch_tickets: 100,
-        batch_patience_blocks: 2,
-    }
-}
-
-fn open(replay: Replay, tip: BlockRef) -> (Desk, Outcome) {
-    let pool = Arc::new(VerifyPool::new(NonZeroUsize::new(2)).unwrap());
-    let start = ChainMemory::starting_at(tip, FINAL_DEPTH);
-    Desk::open(config(), replay, start, Arc::new(hub()), pool).unwrap()
-}
-
-impl Rig {
-    fn new() -> Self {
-        let hash = bitcoin::constants::genesis_block(Network::Regtest).block_hash();
-        let tip = BlockRef { height: 0, hash };
-        let (desk, outcome) = open(Replay::default(), tip);
-        Self { desk, snapshot: None, journal: outcome.records, tip, salt: 0 }
-    }
-
-    /// Kills the desk and opens it from its snapshot and rows: equal to the one that lived on.
-    fn restart(&mut self) {
-        let lived_on = self.desk.snapshot();
-        let mut replay = self
-            .snapshot
-            .as_deref()
-            .map_or_else(Replay::default, |bytes| Replay::from_snapshot(bytes).unwrap());
-        self.journal.iter().for_each(|record| replay.apply(record).unwrap());
-        let (desk, outcome) = open(replay, self.tip);
-        assert!(outcome.records.is_empty(), "opening again changes nothing");
-        assert_eq!(desk.snapshot(), lived_on);
-        self.desk = desk;
-    }
-
-    /// Replaces the rows so far by a snapshot.
-    fn take_snapshot(&mut self) {
-        self.snapshot = Some(self.desk.snapshot());
-        self.journal.clear();
-    }
-
-    fn perform(&mut self, outcome: Outcome) -> Told {
-        self.journal.extend(outcome.records);
-        let commands = outcome.first.into_iter().chain(outcome.then).collect();
-        Told { commands, broadcasts: outcome.broadcasts, reports: outcome.reports }
-    }
-
-    fn mine(&mut self, txdata: Vec<Transaction>) -> Told {
-        self.salt += 1;
-        let header = Header {
-            version: Version::TWO,
-            prev_blockhash: self.tip.hash,
-            merkle_root: TxMerkleNode::all_zeros(),
-            time: self.salt,
-            bits: CompactTarget::from_consensus(0x207f_ffff),
-            nonce: self.salt,
-        };
-        let prev = self.tip.hash;
-        self.tip = BlockRef { height: self.tip.height + 1, hash: header.block_hash() };
-        let outcome = self
-            .desk
-            .step(&ChainStep::Connected {
-                height: self.tip.height,
-                hash: self.tip.hash,
-                prev,
-                time: self.salt,
-                block: Arc::new(Block { header, txdata }),
-            })
-            .unwrap();
-        self.perform(outcome)
-    }
-
-    /// Takes the tip back; its parent must be known to the caller.
-    fn unmine(&mut self, parent: BlockHash) -> Told {
-        let step = ChainStep::Disconnected { height: self.tip.height, hash: self.tip.hash };
-        self.tip = BlockRef { height: self.tip.height - 1, hash: parent };
-        let outcome = self.desk.step(&step).unwrap();
-        self.perform(outcome)
-    }
-
-    fn ask(&mut self, owner: OwnerId, request: DeskRequest) -> Told {
-        let outcome = self.desk.request(owner, request, &moment());
-        self.perform(outcome)
-    }
-
-    /// Gives the desk a confirmed coin.
-    fn receive(&mut self, amount: u64) {
-        let (address, outcome) = self.desk.new_address();
-        self.perform(outcome);
-        let payment = strangers_payment(TxOut { value: sat(amount), script_pubkey: address.script_pubkey() });
-        self.mine(vec![payment]);
-    }
-}
-
-fn moment() -> Moment {
-    Moment { unix_seconds: 1_700_000_000, feerate: FeeRate::from_sat_per_kwu(500), randomness: [3; 32] }
-}
-
-fn strangers_payment(output: TxOut) -> Transaction {
-    Transaction {
-        version: bitcoin::transaction::Version::TWO,
-        lock_time: LockTime::ZERO,
-        input: vec![TxIn {
-            previous_output: OutPoint { txid: Txid::from_byte_array([9; 32]), vout: 0 },
-            script_sig: ScriptBuf::new(),
-            sequence: Sequence::MAX,
-            witness: Witness::new(),
-        }],
-        output: vec![output],
-    }
-}
+use common::rig::{FINAL_DEPTH, Rig, Told, events, moment, strangers_payment};
+use common::{Shape, sat, ticket};
+use settlement::desk::{Broadcast, DeskReport, DeskRequest};
 
 fn funding_output() -> TxOut {
     let script_pubkey = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_byte_array([5; 32]));
     TxOut { value: sat(50_000), script_pubkey }
-}
-
-fn events(told: &Told) -> Vec<&ChainEvent> {
-    told.commands
-        .iter()
-        .filter_map(|(_, command)| if let Command::Chain(event) = command { Some(event) } else { None })
-        .collect()
 }
 
 const OWNER: OwnerId = OwnerId(2_000);
@@ -199,7 +45,7 @@ fn a_funding_is_built_watched_confirmed_and_deep() {
     let told = rig.ask(OWNER, DeskRequest::BroadcastFunding { transaction: transaction.clone() });
     assert!(matches!(&told.broadcasts[..], [Broadcast::Funding(_)]));
     let told = rig.mine(vec![transaction]);
-    let height = rig.tip.height;
+    let height = rig.tip().height;
     let output = Some(funding_output());
     assert_eq!(events(&told), [&ChainEvent::FundingConfirmed { height, block_index: 0, output }]);
     assert!(matches!(&told.broadcasts[..], [Broadcast::Confirmed(_)]));
@@ -214,10 +60,9 @@ fn a_funding_is_built_watched_confirmed_and_deep() {
 fn a_reorganised_funding_is_undone_and_published_again() {
     let mut rig = Rig::new();
     rig.receive(100_000);
-    let parent = rig.tip.hash;
     let (transaction, _) = fund(&mut rig);
     rig.mine(vec![transaction.clone()]);
-    let told = rig.unmine(parent);
+    let told = rig.unmine();
     assert_eq!(events(&told), [&ChainEvent::FundingUndone]);
     assert!(matches!(&told.broadcasts[..], [Broadcast::Undone(_)]));
     rig.restart();
@@ -294,7 +139,7 @@ fn a_depth_beyond_the_final_one_is_told_when_the_funding_is_final() {
         DeskRequest::WatchFunding { outpoint, output: funding_output(), minimum_depth: FINAL_DEPTH + 1 };
     rig.ask(OWNER, request.clone());
     rig.mine(vec![transaction]);
-    let height = rig.tip.height;
+    let height = rig.tip().height;
     rig.mine(vec![]);
     let told = rig.mine(vec![]);
     assert_eq!(events(&told), [&ChainEvent::FundingDeep { height }]);
@@ -359,7 +204,7 @@ fn tickets_become_one_batch_that_is_handed_out_confirmed_and_final() {
     let txid = batch.compute_txid();
     let told = rig.mine(vec![batch]);
     assert_eq!(events(&told).len(), 5);
-    let height = rig.tip.height;
+    let height = rig.tip().height;
     rig.restart();
     rig.mine(vec![]);
     let told = rig.mine(vec![]);
@@ -405,8 +250,10 @@ fn a_wallet_publishes_the_batch_it_holds_when_the_hub_did_not() {
     let outcome = hubs.desk.make_batches(&moment());
     let batch = batch_of(&hubs.perform(outcome));
 
-    let request =
-        DeskRequest::ClosingHandedOver { transaction: batch.clone(), publish_by_height: rig.tip.height + 2 };
+    let request = DeskRequest::ClosingHandedOver {
+        transaction: batch.clone(),
+        publish_by_height: rig.tip().height + 2,
+    };
     assert!(rig.ask(ticket.owner, request.clone()).broadcasts.is_empty());
     assert!(rig.mine(vec![]).broadcasts.is_empty());
     let told = rig.mine(vec![]);

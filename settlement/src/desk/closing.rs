@@ -60,7 +60,7 @@ impl Desk {
     /// A frozen channel's ticket, new or again after a restart or when its wallet came back.
     pub(super) fn take_ticket(&mut self, ticket: ReadyTicket, outcome: &mut Outcome) {
         let owner = ticket.owner;
-        if self.watches.get(owner).is_some_and(|watch| watch.spend.is_some()) {
+        if self.watches.funding(owner).is_some_and(|watch| watch.spend.is_some()) {
             return;
         }
         self.batches.add(ticket);
@@ -176,12 +176,17 @@ impl Desk {
     pub(super) fn review_batches(&mut self, outcome: &mut Outcome) {
         let mut ended = BTreeSet::new();
         for (txid, record) in self.batches.records() {
-            let watched = || record.owners.iter().map(|owner| self.watches.get(*owner));
-            let all_final = watched().all(|watch| watch.is_none_or(|watch| watch.ended));
-            let contradicted = watched().flatten().any(|watch| {
-                let other = watch.spend.is_some_and(|(spender, _)| spender != *txid);
-                other && watch.ended
-            });
+            let spends = || {
+                record
+                    .owners
+                    .iter()
+                    .map(|owner| self.watches.funding(*owner))
+                    .map(|watch| watch.map(|watch| watch.spend))
+            };
+            let all_final =
+                spends().all(|spend| spend.is_none_or(|spend| spend.is_some_and(|found| found.is_final)));
+            let contradicted =
+                spends().flatten().flatten().any(|found| found.is_final && found.txid != *txid);
             if all_final || contradicted {
                 ended.insert(*txid);
             }
@@ -200,7 +205,7 @@ impl Desk {
             .map(|(owner, pending)| (*owner, pending.transaction.clone()))
             .collect();
         for (owner, transaction) in due {
-            let Some(watch) = self.watches.get(owner) else { continue };
+            let Some(watch) = self.watches.funding(owner) else { continue };
             if watch.spend.is_some() || self.listed.contains_key(&transaction.compute_txid()) {
                 continue;
             }

@@ -39,7 +39,7 @@ use crate::pool::VerifyPool;
 use batches::Batches;
 use closing::Pending;
 use record::{Record, State};
-use watches::{Watch, Watches};
+use watches::{FundingWatch, Watch, Watches};
 
 /// The coins that openings are funded from.
 const FUNDING_COINS: CoinChoice = CoinChoice::ConfirmedOrOwnChange;
@@ -196,14 +196,18 @@ impl Desk {
     fn connect(&mut self, at: BlockRef, block: &Block) -> Result<Outcome, DeskError> {
         self.wallet.connect(at.height, block)?;
         self.memory.connect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
-        let is_ours = |txid| self.wallet.transaction(txid).is_some();
-        let first = self.watches.connect(at.height, block, is_ours);
-        let mut outcome = Outcome { first, ..Outcome::default() };
+        let news = self.watches.connect(at.height, block);
+        let watches = self.changed(&news.changed);
+        let mut outcome = Outcome { first: news.commands, ..Outcome::default() };
         self.stage_wallet(&mut outcome);
-        let watches = self.changed(&outcome.first);
         outcome.records.push(Record::Connected { block: at, watches }.encode());
         if !self.listed.is_empty() {
             self.list_confirmed(at.height, block, &mut outcome);
+        }
+        for txid in news.impossible {
+            if self.listed.remove(&txid).is_some() {
+                outcome.broadcasts.push(Broadcast::Forget(txid));
+            }
         }
         self.review_batches(&mut outcome);
         self.publish_handed_over(at.height, &mut outcome);
@@ -213,9 +217,10 @@ impl Desk {
     fn disconnect(&mut self, at: BlockRef) -> Result<Outcome, DeskError> {
         self.wallet.disconnect(at)?;
         self.memory.disconnect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
-        let mut outcome = Outcome { first: self.watches.disconnect(at.height), ..Outcome::default() };
+        let news = self.watches.disconnect(at.height);
+        let watches = self.changed(&news.changed);
+        let mut outcome = Outcome { first: news.commands, ..Outcome::default() };
         self.stage_wallet(&mut outcome);
-        let watches = self.changed(&outcome.first);
         outcome.records.push(Record::Disconnected { block: at, watches }.encode());
         for (txid, height) in &mut self.listed {
             if *height == Some(at.height) {
@@ -252,17 +257,18 @@ impl Desk {
             DeskRequest::BuildFunding { output } => self.build_funding(owner, output, now, &mut outcome),
             DeskRequest::WatchFunding { outpoint, output, minimum_depth } => {
                 let tip = self.memory.tip().height;
-                let watch = Watch {
+                let funding = FundingWatch {
                     outpoint,
                     output,
                     minimum_depth,
                     since: tip,
-                    funding: None,
+                    confirmed: None,
                     spend: None,
-                    ended: false,
+                    inputs: Vec::new(),
+                    conflict: None,
                 };
-                if self.watches.add(owner, watch.clone()) {
-                    outcome.records.push(Record::Watch { owner, watch }.encode());
+                if self.watches.add(owner, funding) {
+                    self.record_watch(owner, &mut outcome);
                 } else {
                     outcome.then = self.watches.repeat(owner, tip);
                 }
@@ -282,6 +288,9 @@ impl Desk {
                 self.publish_handed_over(self.memory.tip().height, &mut outcome);
             }
             DeskRequest::Plan(plan) => {
+                if self.watches.add_outputs(owner, plan.claims.iter().map(|claim| claim.outpoint)) {
+                    self.record_watch(owner, &mut outcome);
+                }
                 if let Some(job) = plan.publish {
                     let what = format!(
                         "channel {} failed: its commitment {} is kept",
@@ -330,18 +339,21 @@ impl Desk {
     /// Its channel keeps the transaction and has both signatures of commitment 0: from here on only a conflicting
     /// spend could end it.
     fn broadcast_funding(&mut self, owner: OwnerId, transaction: Transaction, outcome: &mut Outcome) {
-        let Some(watch) = self.watches.get(owner) else {
+        let Some(watch) = self.watches.funding(owner) else {
             let what = format!("channel {} asks to broadcast a funding that is not watched", owner.0);
             outcome.reports.push(DeskReport::Trouble { what });
             return;
         };
-        if watch.funding.is_some() {
+        if watch.confirmed.is_some() {
             return;
         }
         let required = [watch.output.clone()];
         match self.wallet.verify_funding(transaction.clone(), &required, self.config.fees) {
             Ok(funding) => {
                 let txid = funding.txid();
+                if self.watches.add_funding_transaction(owner, &transaction) {
+                    self.record_watch(owner, outcome);
+                }
                 self.wallet.record_unconfirmed(&transaction, self.now);
                 self.stage_wallet(outcome);
                 self.listed.entry(txid).or_insert(None);
@@ -357,13 +369,16 @@ impl Desk {
         outcome.records.extend(self.wallet.take_staged().map(|change| Record::Wallet(change).encode()));
     }
 
-    /// The watches that these commands changed, for the block's row.
-    fn changed(&self, commands: &[(OwnerId, Command)]) -> Vec<(OwnerId, Watch)> {
-        let owners: BTreeSet<OwnerId> = commands.iter().map(|(owner, _)| *owner).collect();
-        owners
-            .into_iter()
-            .filter_map(|owner| self.watches.get(owner).map(|watch| (owner, watch.clone())))
-            .collect()
+    fn record_watch(&self, owner: OwnerId, outcome: &mut Outcome) {
+        if let Some(watch) = self.watches.get(owner) {
+            outcome.records.push(Record::Watch { owner, watch: watch.clone() }.encode());
+        }
+    }
+
+    /// These owners' watches, for the block's row.
+    fn changed(&self, owners: &BTreeSet<OwnerId>) -> Vec<(OwnerId, Watch)> {
+        let changed = owners.iter().filter_map(|owner| Some((*owner, self.watches.get(*owner)?.clone())));
+        changed.collect()
     }
 }
 

@@ -10,7 +10,7 @@ use super::watches::Watch;
 use crate::follow::{BlockRef, ChainMemory};
 
 /// The version of the encoding, in front of every record and snapshot.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

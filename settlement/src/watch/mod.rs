@@ -161,6 +161,16 @@ impl<K: Ord + Clone> Watcher<K> {
         }
     }
 
+    /// Forgets one target of `key`, found or not.
+    pub fn unwatch(&mut self, key: &K, target: &Target) {
+        self.drop_watch(target, key);
+        self.drop_target(target, key);
+        self.found.retain(|_, found| {
+            found.retain(|found| found.key != *key || found.target != *target);
+            !found.is_empty()
+        });
+    }
+
     /// Forgets everything that `key` registered.
     pub fn forget(&mut self, key: &K) {
         for target in self.by_key.remove(key).unwrap_or_default() {
@@ -184,10 +194,25 @@ impl<K: Ord + Clone> Watcher<K> {
 
     /// One pass over the block at `height`. Hits come in the block's order, then depths and finality.
     pub fn connect(&mut self, height: u32, block: &Block) -> Vec<Hit<K>> {
+        self.connect_following(height, block, |_| Vec::new())
+    }
+
+    /// The same; what `follow` names for a hit is watched for the hit's key from the next transaction of this very block
+    /// on.
+    pub fn connect_following(
+        &mut self,
+        height: u32,
+        block: &Block,
+        mut follow: impl FnMut(&Hit<K>) -> Vec<(K, Target)>,
+    ) -> Vec<Hit<K>> {
         let mut hits = Vec::new();
         if !self.watches.is_empty() {
             for (index, transaction) in block.txdata.iter().enumerate() {
+                let before = hits.len();
                 self.look_at(height, index, transaction, &mut hits);
+                for (key, target) in hits[before..].iter().flat_map(&mut follow) {
+                    self.watch(key, target, []);
+                }
             }
         }
         self.tell_depths(height, &mut hits);
@@ -255,14 +280,18 @@ impl<K: Ord + Clone> Watcher<K> {
             for Found { key, target, txid } in self.found.remove(&height).unwrap_or_default() {
                 if !matches!(target, Target::Script(_)) {
                     self.drop_watch(&target, &key);
-                    if let Some(targets) = self.by_key.get_mut(&key) {
-                        targets.remove(&target);
-                        if targets.is_empty() {
-                            self.by_key.remove(&key);
-                        }
-                    }
+                    self.drop_target(&target, &key);
                 }
                 hits.push(Hit::Final { key, target, txid, height });
+            }
+        }
+    }
+
+    fn drop_target(&mut self, target: &Target, key: &K) {
+        if let Some(targets) = self.by_key.get_mut(key) {
+            targets.remove(target);
+            if targets.is_empty() {
+                self.by_key.remove(key);
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Tickets, coins and batches for the tests of this crate.
 #![allow(dead_code)] // Each test file uses a part.
 
+pub mod rig;
+
 use std::collections::BTreeMap;
 
 use bitcoin::consensus::encode::serialize;

@@ -1,0 +1,170 @@
+//! A desk with its journal and a chain that only it sees, for tests.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::block::{Header, Version};
+use bitcoin::hashes::Hash;
+use bitcoin::{
+    Block, CompactTarget, FeeRate, Network, NetworkKind, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
+    TxMerkleNode, TxOut, Txid, Witness,
+};
+use channel::event::{ChainEvent, Command};
+use channel::ids::OwnerId;
+use settlement::desk::{Broadcast, Desk, DeskConfig, DeskReport, DeskRequest, Moment, Outcome, Replay};
+use settlement::fees::FeeBounds;
+use settlement::follow::{BlockRef, ChainMemory, ChainStep};
+use settlement::onchain::AddressKind;
+use settlement::pool::VerifyPool;
+
+use super::{hub, sat};
+
+pub const FINAL_DEPTH: u32 = 3;
+
+/// A desk, its journal, and a chain that only it sees.
+pub struct Rig {
+    pub desk: Desk,
+    pub snapshot: Option<Vec<u8>>,
+    pub journal: Vec<Vec<u8>>,
+    /// The blocks so far, the genesis block first.
+    pub chain: Vec<BlockRef>,
+    pub salt: u32,
+}
+
+/// What the channels and the broadcaster were told.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub commands: Vec<(OwnerId, Command)>,
+    pub broadcasts: Vec<Broadcast>,
+    pub reports: Vec<DeskReport>,
+}
+
+pub fn config() -> DeskConfig {
+    DeskConfig {
+        network: Network::Regtest,
+        master: hub().onchain_master(NetworkKind::Test),
+        addresses: AddressKind::P2tr,
+        final_depth: FINAL_DEPTH,
+        fees: FeeBounds::default(),
+        max_batch_tickets: 100,
+        batch_patience_blocks: 2,
+    }
+}
+
+pub fn open(replay: Replay, tip: BlockRef) -> (Desk, Outcome) {
+    let pool = Arc::new(VerifyPool::new(NonZeroUsize::new(2)).unwrap());
+    let start = ChainMemory::starting_at(tip, FINAL_DEPTH);
+    Desk::open(config(), replay, start, Arc::new(hub()), pool).unwrap()
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        let hash = bitcoin::constants::genesis_block(Network::Regtest).block_hash();
+        let tip = BlockRef { height: 0, hash };
+        let (desk, outcome) = open(Replay::default(), tip);
+        Self { desk, snapshot: None, journal: outcome.records, chain: vec![tip], salt: 0 }
+    }
+
+    /// Kills the desk and opens it from its snapshot and rows: equal to the one that lived on.
+    pub fn restart(&mut self) {
+        let lived_on = self.desk.snapshot();
+        let mut replay = self
+            .snapshot
+            .as_deref()
+            .map_or_else(Replay::default, |bytes| Replay::from_snapshot(bytes).unwrap());
+        self.journal.iter().for_each(|record| replay.apply(record).unwrap());
+        let (desk, outcome) = open(replay, self.chain[0]);
+        assert!(outcome.records.is_empty(), "opening again changes nothing");
+        assert_eq!(desk.snapshot(), lived_on);
+        self.desk = desk;
+    }
+
+    /// Replaces the rows so far by a snapshot.
+    pub fn take_snapshot(&mut self) {
+        self.snapshot = Some(self.desk.snapshot());
+        self.journal.clear();
+    }
+
+    pub fn perform(&mut self, outcome: Outcome) -> Told {
+        self.journal.extend(outcome.records);
+        let commands = outcome.first.into_iter().chain(outcome.then).collect();
+        Told { commands, broadcasts: outcome.broadcasts, reports: outcome.reports }
+    }
+
+    pub fn mine(&mut self, txdata: Vec<Transaction>) -> Told {
+        self.salt += 1;
+        let prev = self.tip().hash;
+        let header = Header {
+            version: Version::TWO,
+            prev_blockhash: prev,
+            merkle_root: TxMerkleNode::all_zeros(),
+            time: self.salt,
+            bits: CompactTarget::from_consensus(0x207f_ffff),
+            nonce: self.salt,
+        };
+        let tip = BlockRef { height: self.tip().height + 1, hash: header.block_hash() };
+        self.chain.push(tip);
+        let outcome = self
+            .desk
+            .step(&ChainStep::Connected {
+                height: tip.height,
+                hash: tip.hash,
+                prev,
+                time: self.salt,
+                block: Arc::new(Block { header, txdata }),
+            })
+            .unwrap();
+        self.perform(outcome)
+    }
+
+    pub fn tip(&self) -> BlockRef {
+        *self.chain.last().unwrap()
+    }
+
+    /// Takes the tip back.
+    pub fn unmine(&mut self) -> Told {
+        let tip = self.chain.pop().unwrap();
+        let step = ChainStep::Disconnected { height: tip.height, hash: tip.hash };
+        let outcome = self.desk.step(&step).unwrap();
+        self.perform(outcome)
+    }
+
+    pub fn ask(&mut self, owner: OwnerId, request: DeskRequest) -> Told {
+        let outcome = self.desk.request(owner, request, &moment());
+        self.perform(outcome)
+    }
+
+    /// Gives the desk a confirmed coin.
+    pub fn receive(&mut self, amount: u64) {
+        let (address, outcome) = self.desk.new_address();
+        self.perform(outcome);
+        let payment = strangers_payment(TxOut { value: sat(amount), script_pubkey: address.script_pubkey() });
+        self.mine(vec![payment]);
+    }
+}
+
+pub fn moment() -> Moment {
+    Moment { unix_seconds: 1_700_000_000, feerate: FeeRate::from_sat_per_kwu(500), randomness: [3; 32] }
+}
+
+pub fn strangers_payment(output: TxOut) -> Transaction {
+    Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: OutPoint { txid: Txid::from_byte_array([9; 32]), vout: 0 },
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::new(),
+        }],
+        output: vec![output],
+    }
+}
+
+pub fn events(told: &Told) -> Vec<&ChainEvent> {
+    told.commands
+        .iter()
+        .filter_map(|(_, command)| if let Command::Chain(event) = command { Some(event) } else { None })
+        .collect()
+}
