@@ -93,8 +93,8 @@ impl Ledger {
         let amount_msat = Msat::new(request.amount_msat).ok_or(LedgerRefusal::AmountTooLarge)?;
         amount_msat.checked_mul(request.ticks).ok_or(LedgerRefusal::StreamTooLarge)?;
         let prices = env.prices.ok_or(LedgerRefusal::HubUnknown)?;
-        let fee = priced(&prices, amount_msat, None, env)?;
-        choose(amount_msat.checked_add(fee).ok_or(LedgerRefusal::AmountTooLarge)?, &[], env)?;
+        let fee_msat = priced(&prices, amount_msat, None, env)?;
+        choose(amount_msat.checked_add(fee_msat).ok_or(LedgerRefusal::AmountTooLarge)?, &[], env)?;
         Expiries::new(env.settings.min_final_expiry_blocks.into(), &prices, env.height)?;
         if secrets::payer_stream_key(self.signer.as_ref(), &request.payee, &request.id).is_err() {
             return Err(LedgerRefusal::NotAPoint);
@@ -108,6 +108,7 @@ impl Ledger {
                 ticks_per_second: request.ticks_per_second,
                 max_in_flight,
             },
+            fee_msat,
             phase: PayerPhase::Proposed,
             started_ms: env.now_ms,
             next_index: 0,
@@ -221,6 +222,12 @@ impl Ledger {
         let (Some(prices), Some(entry)) = (env.prices, env.directory.best(&[])) else { return };
         let amount_msat = stream.terms.amount_msat;
         let Some(fee_msat) = prices.fee(amount_msat) else { return };
+        if fee_msat > stream.fee_msat {
+            let agreed = stream.fee_msat;
+            let why = || format!("the hub takes {fee_msat} a tick now; it was {agreed} when the stream began");
+            pace.ending.get_or_insert_with(why);
+            return;
+        }
         let each = amount_msat.saturating_add(fee_msat).to_u64().max(1);
         count = count.min(entry.spendable_msat.to_u64() / each);
         let min_final = env.settings.min_final_expiry_blocks.into();

@@ -161,6 +161,8 @@ pub struct PayerStream {
     pub number: u64,
     pub payee: Point,
     pub terms: Terms,
+    /// What the hub took for each tick when the stream was begun: no tick pays it more, whatever it tells later.
+    pub fee_msat: Msat,
     pub phase: PayerPhase,
     pub started_ms: u64,
     /// The next index; every one below was used, whatever became of it.

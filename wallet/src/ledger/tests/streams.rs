@@ -268,3 +268,31 @@ fn a_round_tells_of_a_stream_once_and_a_quiet_one_not_at_all() {
     });
     assert_eq!(told(&payer).len(), 1, "the receipt, and that all is settled");
 }
+
+#[test]
+fn a_hub_that_raises_its_price_during_a_stream_gets_no_tick_at_that_price() {
+    let (mut payer, mut payee, offers) = agreed(120);
+    let agreed_fee = payer.prices.unwrap().fee(Msat::from_u32(10)).unwrap();
+    assert!(offers.iter().all(|offer| offer.amount_msat == Msat::from_u32(10).saturating_add(agreed_fee)));
+    carry(&mut payer, &mut payee, &offers, 0);
+    // The next connection tells another price, within what a lone payment would allow; a restart does not forget the first.
+    payer.prices = payer.prices.map(|prices| Prices { fee_base_msat: 4_000, ..prices });
+    payer.restart();
+    payer.run(|ledger, env| ledger.drive(env));
+    assert!(payer.offers().is_empty(), "no tick pays more than what was agreed");
+    payer.run(|ledger, env| ledger.drive(env));
+    let stream = &payer.ledger.state().payers[&ID];
+    let PayerPhase::Ended { text, .. } = &stream.phase else { panic!("{:?}", stream.phase) };
+    assert!(text.contains("when the stream began"), "{text}");
+    assert_eq!((stream.settled, stream.next_index), (50, 50));
+}
+
+#[test]
+fn a_hub_that_lowers_its_price_during_a_stream_gets_less() {
+    let (mut payer, mut payee, offers) = agreed(120);
+    carry(&mut payer, &mut payee, &offers, 0);
+    payer.prices = payer.prices.map(|prices| Prices { fee_base_msat: 0, fee_ppm: 0, ..prices });
+    payer.run(|ledger, env| ledger.drive(env));
+    assert_eq!(payer.offers().len(), 50);
+    assert!(payer.offers().iter().all(|(_, offer)| offer.amount_msat == Msat::from_u32(10)));
+}
