@@ -67,8 +67,8 @@ pub async fn serve(
     let reason = outgoing.ending().map(|ending| ending.text.clone());
     info!(%node, session = session.id.0, reason, "wallet disconnected");
     drop(session);
-    drop(outgoing);
-    // The writer says goodbye, if there is one to say, and ends with the last sender of its queue.
+    outgoing.close();
+    // The writer says goodbye, if there is one to say.
     let _ = writing.await;
 }
 
@@ -100,7 +100,8 @@ async fn read(
                     return Ok(());
                 }
             };
-        let count = messages_in(&contents);
+        // An empty frame costs work too.
+        let count = messages_in(&contents).max(1);
         let Some(mut room) = make_room(outgoing, &mut rate, &window, count).await else { return Ok(()) };
         inbox.deliver(contents, |count| {
             let part = usize::min(count, room.num_permits());

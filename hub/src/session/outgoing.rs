@@ -90,11 +90,17 @@ impl Outgoing {
         self.shared.closed.cancel();
     }
 
+    /// The connection is over, and nobody is left to be told anything. Whoever still holds a clone of this (shards do, so that
+    /// releases take no lock) sees it by [`Outgoing::is_ended`]; the writer does not wait for them.
+    pub fn close(&self) {
+        self.shared.closed.cancel();
+    }
+
     pub fn is_ended(&self) -> bool {
         self.shared.closed.is_cancelled()
     }
 
-    /// Resolves when the session was ended.
+    /// Resolves when the session was ended or is over.
     pub async fn ended(&self) {
         self.shared.closed.cancelled().await;
     }

@@ -303,3 +303,17 @@ async fn a_wallet_that_sends_faster_than_shards_work_is_made_to_wait() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_ended_leaves_nothing_behind_although_a_shard_remembers_its_queue() {
+    let hub = hub();
+    let wallet = Wallet::connected(&hub, 2).await;
+    let session = hub.serving.inbox.sessions.session_of(&signer(2).node_id()).unwrap();
+    // What a shard keeps once it has sent something.
+    let kept = hub.serving.inbox.sessions.outgoing(session).unwrap();
+    drop(wallet.frames);
+    // Ends although the queue has a sender still.
+    wallet.served.await.unwrap();
+    assert!(kept.is_ended(), "the shard can tell, and forget it");
+    assert_eq!(kept.ending(), None, "nobody is told a reason");
+}
