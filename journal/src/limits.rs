@@ -14,8 +14,9 @@ pub const ROW_BYTES: usize = 32_000;
 /// commitment with all its HTLC signatures is about 32 KiB; a change set of the on-chain wallet may be more.
 pub const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;
 
-/// Largest payload of one snapshot. A channel's is a few KiB; the on-chain wallet's grows with its history.
-pub const MAX_SNAPSHOT_BYTES: usize = 64 * 1024 * 1024;
+/// Largest payload of one snapshot. A channel's is a few KiB; the on-chain wallet's grows with its history; the hub's registry and the
+/// wallet's ledger stay below it by limits of their own, because a machine above it could never be stopped cleanly again.
+pub const MAX_SNAPSHOT_BYTES: usize = 128 * 1024 * 1024;
 
 /// Largest key of a retained row. Keys are compared on every step down the tree, so they must stay short.
 pub const MAX_RETAINED_KEY_BYTES: usize = 512;

@@ -2,6 +2,7 @@
 //! decides and changes nothing, `apply` changes and cannot fail.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use channel::ids::{ChannelId, OwnerId, StreamId};
 use channel::keys::Point;
@@ -95,6 +96,9 @@ pub struct Registry {
     calls: BTreeMap<[u8; 16], [u8; 32]>,
     earned_msat: u64,
     earned_next_event: u64,
+    /// Streams by their payer; follows from `streams`, so that an opening costs no pass over all of them.
+    #[serde(skip)]
+    payers: BTreeMap<Point, usize>,
 }
 
 /// Why something is not registered. Nothing changed.
@@ -155,23 +159,27 @@ impl Registry {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
-        decode(bytes)
+        let mut registry: Registry = decode(bytes)?;
+        for stream in registry.streams.values() {
+            *registry.payers.entry(stream.payer).or_default() += 1;
+        }
+        Ok(registry)
     }
 
     /// Takes one step.
     pub fn apply(&mut self, input: &Input) {
         match *input {
             Input::StreamOpened { id, stream } => {
+                self.forget_stream(&id);
                 self.streams.insert(id, stream);
+                *self.payers.entry(stream.payer).or_default() += 1;
             }
             Input::StreamAccepted { id } => {
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.accepted = true;
                 }
             }
-            Input::StreamEnded { id } => {
-                self.streams.remove(&id);
-            }
+            Input::StreamEnded { id } => self.forget_stream(&id),
             Input::InboundRequested { node, request, inbound } => {
                 self.inbound.insert((node, request), inbound);
             }
@@ -192,6 +200,17 @@ impl Registry {
             Input::Earned { next_event, total_msat } => {
                 self.earned_next_event = next_event;
                 self.earned_msat = total_msat;
+            }
+        }
+    }
+
+    fn forget_stream(&mut self, id: &StreamId) {
+        if let Some(stream) = self.streams.remove(id)
+            && let Entry::Occupied(mut of_payer) = self.payers.entry(stream.payer)
+        {
+            *of_payer.get_mut() -= 1;
+            if *of_payer.get() == 0 {
+                of_payer.remove();
             }
         }
     }
@@ -222,8 +241,7 @@ impl Registry {
         if self.streams.len() >= MAX_STREAMS {
             return Err(RegistryError::HubFull { maximum: MAX_STREAMS });
         }
-        // One pass over all streams: opening one is rare beside its ticks.
-        if self.streams.values().filter(|other| other.payer == stream.payer).count() >= maximum {
+        if self.payers.get(&stream.payer).is_some_and(|count| *count >= maximum) {
             return Err(RegistryError::TooManyStreams { maximum });
         }
         Ok(Input::StreamOpened { id, stream })

@@ -109,3 +109,42 @@ fn replay_equals_the_run_and_a_snapshot_is_the_state() {
     assert_eq!(Registry::decode(&[9, 1]), Err(StateError::Version { found: 9 }));
     assert_eq!(Input::decode(&[]), Err(StateError::Broken));
 }
+
+/// A registry whose snapshot the journal refused would end the process at the next one, and at every one after.
+#[test]
+fn a_registry_with_everything_it_may_hold_fits_a_snapshot() {
+    let far = u64::MAX;
+    let mut registry = Registry::default();
+    let empty = registry.encode().len();
+    let mut worst = 0;
+    let mut grow = |registry: &mut Registry, input: Input, most: usize| {
+        let before = registry.encode().len();
+        registry.apply(&input);
+        worst += (registry.encode().len() - before) * most;
+    };
+    let stream = Stream { opened_ms: far, ..stream() };
+    grow(&mut registry, Input::StreamOpened { id: StreamId([1; 16]), stream }, MAX_STREAMS);
+    let inbound = Inbound { amount_sat: far, owner: OwnerId(far), ..inbound(0) };
+    let asked = Input::InboundRequested { node: PAYER, request: [1; 16], inbound };
+    grow(&mut registry, asked, MAX_INBOUND);
+    grow(&mut registry, Input::CallRemembered { request: [1; 16], body: [1; 32] }, MAX_REQUESTS);
+    assert!(empty + worst < journal::limits::MAX_SNAPSHOT_BYTES, "{worst} bytes");
+}
+
+#[test]
+fn the_counts_by_payer_follow_the_streams_over_a_snapshot() {
+    let mut registry = Registry::default();
+    for at in 0..3 {
+        registry.apply(&Input::StreamOpened { id: StreamId([at; 16]), stream: stream() });
+    }
+    registry.apply(&Input::StreamEnded { id: StreamId([0; 16]) });
+    registry.apply(&Input::StreamEnded { id: StreamId([9; 16]) });
+    assert_eq!(Registry::decode(&registry.encode()), Ok(registry.clone()));
+    assert!(registry.check_stream(StreamId([5; 16]), stream(), 3).is_ok());
+    let full = RegistryError::TooManyStreams { maximum: 2 };
+    assert_eq!(registry.check_stream(StreamId([5; 16]), stream(), 2), Err(full));
+    for at in 1..3 {
+        registry.apply(&Input::StreamEnded { id: StreamId([at; 16]) });
+    }
+    assert_eq!(registry, Registry::default());
+}
