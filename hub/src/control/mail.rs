@@ -7,6 +7,7 @@ use journal::Position;
 use proto::frame::InboundRequest;
 use proto::relay::Relay;
 use proto::request_id::{RequestId, RequestIdError};
+use shard::Credit;
 use tokio::sync::oneshot;
 
 use crate::events::HubHappening;
@@ -27,12 +28,16 @@ pub enum ControlMail {
         session: SessionId,
         node: Point,
         relay: Relay,
+        /// Room in the session's window, given back when the relay was handled.
+        credit: Credit,
     },
     /// The wallet asks for a channel that the hub funds.
     Inbound {
         session: SessionId,
         node: Point,
         request: InboundRequest,
+        /// As for a relay.
+        credit: Credit,
     },
     /// The desk's answer about such a request: the coins that an opening could spend. None while the desk is stopping.
     Funds {

@@ -19,12 +19,15 @@ impl Control {
         let id = relay.stream;
         match &relay.kind {
             RelayKind::Open(terms) => {
-                if let Err((reason, text)) = self.open_stream(from, id, terms) {
+                let payee = terms.payee;
+                // Payers repeat a proposal until it is accepted, and to ask for the last receipt: a repeat is passed on.
+                let known = self.registry.streams().get(&id);
+                let repeat = known.is_some_and(|known| known.payer == from && known.payee == payee);
+                if !repeat && let Err((reason, text)) = self.open_stream(from, id, terms) {
                     let refusal = Relay { stream: id, kind: RelayKind::Refuse { reason, text } };
                     self.tell_node(&from, refusal);
                     return;
                 }
-                let payee = terms.payee;
                 self.tell_node(&payee, relay);
             }
             RelayKind::Accept | RelayKind::Receipt(_) => {
@@ -66,12 +69,15 @@ impl Control {
         if self.setup.gate.is_shut() {
             return refuse(StreamRefusal::TooMany, "the hub's disk is nearly full: no new streams for now");
         }
+        // Node keys cost nothing, channels do: without one a stranger could fill the hub's and everybody's lists of streams.
+        if self.setup.directory.channels_of(&from) == 0 {
+            return refuse(StreamRefusal::BadTerms, "the payer has no channel with the hub");
+        }
+        if self.setup.directory.channels_of(&terms.payee) == 0 {
+            return refuse(StreamRefusal::UnknownRecipient, "the hub has no channel with the payee");
+        }
         if self.setup.sessions.session_of(&terms.payee).is_none() {
-            return if self.setup.directory.channels_of(&terms.payee) == 0 {
-                refuse(StreamRefusal::UnknownRecipient, "the hub has no channel with the payee")
-            } else {
-                refuse(StreamRefusal::RecipientOffline, "the payee is not connected")
-            };
+            return refuse(StreamRefusal::RecipientOffline, "the payee is not connected");
         }
         let stream = Stream { payer: from, payee: terms.payee, accepted: false, opened_ms: self.turn.now_ms };
         match self.registry.check_stream(id, stream, self.setup.streams.max_per_wallet) {
@@ -113,7 +119,8 @@ impl Control {
             .streams()
             .iter()
             .filter(|(id, stream)| {
-                let heard = self.heard.get(*id).copied().unwrap_or(stream.opened_ms);
+                // A hub that was down heard nothing, which says nothing about the stream.
+                let heard = self.heard.get(*id).copied().unwrap_or(stream.opened_ms.max(self.began_ms));
                 now_ms.saturating_sub(heard) > idle_ms
             })
             .map(|(id, stream)| (*id, *stream))

@@ -56,6 +56,8 @@ pub struct Control {
     last: Position,
     /// When a stream was last heard of, in milliseconds since 1970; those not in it since they were opened.
     pub(super) heard: BTreeMap<StreamId, u64>,
+    /// The time of the first turn, in milliseconds since 1970; 0 before it.
+    pub(super) began_ms: u64,
     sweep_at: Instant,
     headroom_at: Instant,
     run: Run,
@@ -113,6 +115,7 @@ impl Control {
             durable: Position::default(),
             last: Position::default(),
             heard: BTreeMap::new(),
+            began_ms: 0,
             sweep_at: now + SWEEP_INTERVAL,
             headroom_at: now,
             run: Run::Running,
@@ -148,6 +151,9 @@ impl Control {
         mails: impl Iterator<Item = ControlMail>,
     ) -> Result<(), Faulted> {
         self.turn.now_ms = now_ms;
+        if self.began_ms == 0 {
+            self.began_ms = now_ms;
+        }
         for mail in mails {
             self.take(mail);
         }
@@ -182,8 +188,14 @@ impl Control {
             ControlMail::SessionDown { node, session: _ } => {
                 self.event(HubHappening::PeerDisconnected { node })
             }
-            ControlMail::Relay { session, node, relay } => self.relay(session, node, relay),
-            ControlMail::Inbound { session, node, request } => self.inbound(session, node, request),
+            ControlMail::Relay { session, node, relay, credit } => {
+                self.relay(session, node, relay);
+                drop(credit);
+            }
+            ControlMail::Inbound { session, node, request, credit } => {
+                self.inbound(session, node, request);
+                drop(credit);
+            }
             ControlMail::Funds { session, node, request, spendable } => {
                 self.funded(session, node, &request, spendable);
             }

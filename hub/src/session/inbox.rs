@@ -66,16 +66,14 @@ impl<'a> Inbox<'a> {
             let credit = credit(messages.len());
             self.channel(channel, messages, credit)?;
         }
+        let (session, node) = (self.session, self.node);
         for relay in relays {
-            self.setup.mailboxes.control(ControlMail::Relay {
-                session: self.session,
-                node: self.node,
-                relay,
-            });
+            let credit = credit(1);
+            self.setup.mailboxes.control(ControlMail::Relay { session, node, relay, credit });
         }
         for request in inbound_requests {
-            let (session, node) = (self.session, self.node);
-            self.setup.mailboxes.control(ControlMail::Inbound { session, node, request });
+            let credit = credit(1);
+            self.setup.mailboxes.control(ControlMail::Inbound { session, node, request, credit });
         }
         if let Some(nonce) = ping {
             self.outgoing.send(ToWallet::Pong(nonce));

@@ -224,7 +224,8 @@ impl Ledger {
         let Some(fee_msat) = prices.fee(amount_msat) else { return };
         if fee_msat > stream.fee_msat {
             let agreed = stream.fee_msat;
-            let why = || format!("the hub takes {fee_msat} a tick now; it was {agreed} when the stream began");
+            let why =
+                || format!("the hub takes {fee_msat} a tick now; it was {agreed} when the stream began");
             pace.ending.get_or_insert_with(why);
             return;
         }

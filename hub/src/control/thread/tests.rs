@@ -12,7 +12,7 @@ use proto::frame::InboundRequest;
 use proto::hub::v1::StreamRefusal;
 use proto::relay::{Relay, RelayKind, StreamTerms};
 use proto::request_id::RequestId;
-use shard::Refused;
+use shard::{Credit, Refused};
 
 use super::*;
 use crate::directory::Place;
@@ -22,6 +22,7 @@ use crate::session::{Writer, channel as outgoing_queue};
 const NOW: u64 = 1_700_000_000_000;
 const PAYER: Point = Point::from_bytes([2; 33]);
 const PAYEE: Point = Point::from_bytes([3; 33]);
+const THIRD: Point = Point::from_bytes([4; 33]);
 const STREAM: StreamId = StreamId([9; 16]);
 
 struct Fixture {
@@ -82,8 +83,10 @@ impl Fixture {
         }
     }
 
-    /// Connects a node; what it is told comes out of the writer.
+    /// Connects a node that has a channel; what it is told comes out of the writer.
     fn connect(&self, node: Point) -> (SessionId, Writer) {
+        let place = Place { owner: OwnerId(6000 + u64::from(node.as_bytes()[0])), node, hosted: true };
+        let _ = self.directory.reserve(channel_of(&node), place, 9);
         let (outgoing, writer) = outgoing_queue();
         // Connected to the end of the test.
         let sessions: &'static Sessions = Box::leak(Box::new(self.sessions.clone()));
@@ -93,12 +96,12 @@ impl Fixture {
 
     fn relay(&mut self, (session, node): (SessionId, Point), kind: RelayKind) {
         let relay = Relay { stream: STREAM, kind };
-        self.turn([ControlMail::Relay { session, node, relay }]);
+        self.turn([ControlMail::Relay { session, node, relay, credit: Credit::none() }]);
     }
 
     fn inbound(&mut self, session: SessionId, request_id: [u8; 16], amount_sat: u64) {
         let request = InboundRequest { request_id, amount_sat };
-        self.turn([ControlMail::Inbound { session, node: PAYER, request }]);
+        self.turn([ControlMail::Inbound { session, node: PAYER, request, credit: Credit::none() }]);
         self.funds();
     }
 
@@ -118,6 +121,11 @@ impl Fixture {
             _ => None,
         })
     }
+}
+
+/// The channel that a connected node has.
+fn channel_of(node: &Point) -> ChannelId {
+    ChannelId([node.as_bytes()[0]; 32])
 }
 
 /// The relays a wallet was told.
@@ -201,13 +209,49 @@ fn each_rule_of_proposing_a_stream_is_refused_by_name() {
     assert_eq!(refused(&mut hub, own), Some(StreamRefusal::BadTerms));
     assert_eq!(refused(&mut hub, terms()), Some(StreamRefusal::UnknownRecipient));
     let place = Place { owner: OwnerId(5000), node: PAYEE, hosted: true };
-    hub.directory.reserve(ChannelId([1; 32]), place, 9).unwrap();
+    hub.directory.reserve(ChannelId([100; 32]), place, 9).unwrap();
     assert_eq!(refused(&mut hub, terms()), Some(StreamRefusal::RecipientOffline));
     let (_, _to_payee) = hub.connect(PAYEE);
     assert_eq!(refused(&mut hub, terms()), None);
-    assert_eq!(refused(&mut hub, terms()), Some(StreamRefusal::Duplicate));
+    let (_, _to_third) = hub.connect(THIRD);
+    let elsewhere = StreamTerms { payee: THIRD, ..terms() };
+    assert_eq!(refused(&mut hub, elsewhere.clone()), Some(StreamRefusal::Duplicate));
     hub.gate.set_shut(true);
-    assert_eq!(refused(&mut hub, terms()), Some(StreamRefusal::TooMany));
+    assert_eq!(refused(&mut hub, elsewhere), Some(StreamRefusal::TooMany));
+}
+
+#[test]
+fn a_repeated_proposal_is_passed_on_again_and_nothing_is_journaled() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (payer, mut to_payer) = hub.connect(PAYER);
+    let (_, mut to_payee) = hub.connect(PAYEE);
+    hub.relay((payer, PAYER), RelayKind::Open(terms()));
+    hub.commit();
+    assert_eq!(relays(&mut to_payee), [RelayKind::Open(terms())]);
+    // The payee's answer was lost, or the payer asks for the last receipt.
+    hub.relay((payer, PAYER), RelayKind::Open(terms()));
+    assert!(hub.committer.turn().unwrap().is_none());
+    assert_eq!(relays(&mut to_payee), [RelayKind::Open(terms())]);
+    assert!(relays(&mut to_payer).is_empty());
+}
+
+#[test]
+fn a_stranger_without_a_channel_opens_no_stream_and_gets_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (payer, mut to_payer) = hub.connect(PAYER);
+    let (_, mut to_payee) = hub.connect(PAYEE);
+    for stranger in [PAYER, PAYEE] {
+        let place = hub.directory.place(&channel_of(&stranger)).unwrap();
+        hub.directory.remove(&channel_of(&stranger), place.owner);
+        hub.relay((payer, PAYER), RelayKind::Open(terms()));
+        hub.commit();
+        assert!(matches!(relays(&mut to_payer)[..], [RelayKind::Refuse { .. }]));
+        assert!(relays(&mut to_payee).is_empty());
+        assert!(hub.control.registry().streams().is_empty());
+        hub.directory.reserve(channel_of(&stranger), place, 9).unwrap();
+    }
 }
 
 #[test]
@@ -223,10 +267,13 @@ fn a_stream_survives_a_restart_and_ends_when_nobody_speaks_of_it() {
     let mut hub = fixture(folder.path());
     assert_eq!(hub.directory.payee(&STREAM), Some(PAYEE));
     let (_, mut to_payer) = hub.connect(PAYER);
+    // The hub was down for longer than streams may be idle, which is not their fault.
     let later = Instant::now() + 2 * SWEEP_INTERVAL;
-    hub.control.turn(NOW + 100_000, later, std::iter::empty()).unwrap();
+    hub.control.turn(NOW + 900_000, later, std::iter::empty()).unwrap();
     assert_eq!(hub.directory.payee(&STREAM), Some(PAYEE));
-    hub.control.turn(NOW + 100_001, later + 2 * SWEEP_INTERVAL, std::iter::empty()).unwrap();
+    hub.control.turn(NOW + 1_000_000, later + 2 * SWEEP_INTERVAL, std::iter::empty()).unwrap();
+    assert_eq!(hub.directory.payee(&STREAM), Some(PAYEE));
+    hub.control.turn(NOW + 1_000_001, later + 4 * SWEEP_INTERVAL, std::iter::empty()).unwrap();
     assert_eq!(hub.directory.payee(&STREAM), None);
     hub.commit();
     assert!(matches!(relays(&mut to_payer)[..], [RelayKind::End { .. }]));
@@ -310,7 +357,8 @@ fn a_request_repeated_before_the_desk_answers_opens_one_channel() {
     let (session, _to_wallet) = hub.connect(PAYER);
     let request = InboundRequest { request_id: id(1), amount_sat: 500_000 };
     for _ in 0..2 {
-        hub.turn([ControlMail::Inbound { session, node: PAYER, request: request.clone() }]);
+        let (request, credit) = (request.clone(), Credit::none());
+        hub.turn([ControlMail::Inbound { session, node: PAYER, request, credit }]);
     }
     hub.funds();
     assert!(hub.opening().is_some());

@@ -169,7 +169,13 @@ fn everything_else_goes_to_the_control_thread() {
     let relay = Relay { stream: channel::ids::StreamId([1; 16]), kind: RelayKind::Accept };
     let request = InboundRequest { request_id: [1; 16], amount_sat: 5 };
     let contents = Contents { relays: vec![relay], inbound_requests: vec![request], ..Contents::default() };
-    inbox.deliver(contents, |_| Credit::none()).unwrap();
+    let mut credits = 0;
+    let counted = |count| {
+        credits += count;
+        Credit::none()
+    };
+    inbox.deliver(contents, counted).unwrap();
+    assert_eq!(credits, 2, "the control thread's mailbox is bounded by the session's window like a shard's");
     let mails: Vec<ControlMail> = hub.control.try_iter().collect();
     assert!(matches!(mails[..], [ControlMail::Relay { .. }, ControlMail::Inbound { .. }]), "{mails:?}");
 }
