@@ -233,6 +233,7 @@ fn setup(shared: &Shared, height: u32) -> Setup {
     };
     Setup {
         log: shared.log.clone(),
+        reader: shared.reader.clone(),
         signer: shared.signer.clone(),
         router: Arc::new(router),
         policy: shared.policy.read().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -2,7 +2,7 @@
 //! changes a channel.
 
 use channel::channel::{Channel, Checked, Input};
-use channel::effect::Effect;
+use channel::effect::{Effect, Report};
 use channel::error::{Refusal, Rejection};
 use channel::event::{Command, Event};
 use channel::forward::Internal;
@@ -78,6 +78,7 @@ impl Shard {
         let channel = Channel::from_first(input, &mut effects)
             .expect("check_open and check_accept give nothing but openings");
         let mut hosted = Hosted::new(channel, MachineLog::new(MachineId(owner.0)));
+        hosted.proven_current = true;
         hosted.log.record(&mut self.turn.batch, |out| input.encode(out));
         self.load.inputs += 1;
         let slot = self.table.insert(hosted);
@@ -132,10 +133,11 @@ impl Shard {
             }
             Effect::Internal { to, message } => return self.route(to, message),
             Effect::LogRevoked { number, htlcs } => {
-                self.turn.batch.retained.push(crate::revoked::row(owner, number, &htlcs));
+                self.log_revoked(owner, number, htlcs);
                 return;
             }
             Effect::Report(report) => {
+                hosted.proven_current |= report == Report::Reestablished;
                 self.turn.events.add(self.turn.now_ms, hosted.about(), report);
                 return;
             }

@@ -17,7 +17,7 @@
 //! - **The order of the log is that of cause and effect**, and the same mail in the same turns gives the same log.
 //! - **Bounded**: see [`limits`]. Messages between owners are bounded by the HTLCs in flight, which the channels limit.
 //!
-//! What it never does: wait (but for room in the journal's queue), read a clock, draw randomness, start a thread, know a network.
+//! What it never does: wait (but for room in the journal's queue, and for a row of the revocation log when somebody cheats), read a clock, draw randomness, start a thread, know a network.
 //!
 //! In order: [`Shard::recover`] (or [`Shard::new`]), [`Shard::start`], the chain's news up to the tip by [`Shard::turn`]s,
 //! [`Shard::resume`], then sessions and everything else by [`Shard::turn`]s. To stop: [`Mail::Stop`], then turns until

@@ -28,6 +28,10 @@ pub const MAX_SESSIONS: usize = 1_000_000;
 /// Channels whose snapshots one turn takes: at a few KiB each a batch stays within a few MiB.
 pub const MAX_SNAPSHOTS_A_TURN: usize = 512;
 
+/// Rows of the revocation log that one turn deletes for channels that ended, and their keys read at once. A channel that
+/// lived on payments with outputs may have a million; a thousand deletions hold up one commit by some 15 ms.
+pub const MAX_SWEPT_A_TURN: usize = 1_024;
+
 /// Most channels one page of a read holds; larger requests get this many. Encoding a page must not hold up a turn.
 pub const MAX_PAGE: usize = 256;
 

@@ -34,7 +34,7 @@ impl Shard {
             Query::PublishJob(owner) => {
                 let slot = self.table.by_owner(owner);
                 let signer = self.env.signer.as_ref();
-                let job = slot.and_then(|slot| self.table.get(slot).channel.publish_job(signer));
+                let job = slot.and_then(|slot| self.table.get(slot).publish_job(signer));
                 Answer::PublishJob(job.map(Box::new))
             }
         }

@@ -15,6 +15,7 @@ use crate::limits;
 use crate::machine::MachineLog;
 use crate::outlet::Outlet;
 use crate::quarantine::{Evidence, Quarantined};
+use crate::revoked::unswept;
 use crate::shard::{Fault, Setup, Shard, Turned};
 use crate::snapshots::Payload;
 use crate::table::Hosted;
@@ -122,6 +123,7 @@ impl Shard {
             rebuilt.iter().filter(|(_, r)| r.broken.is_some()).map(|(owner, _)| *owner).collect();
         let mut evidence = collect_evidence(recovery, &broken)?;
         let mut shard = Shard::new(setup);
+        shard.sweeps = unswept(&shard.reader, &mine)?;
         for (owner, channel) in rebuilt {
             shard.host_rebuilt(owner, channel, evidence.remove(&owner));
         }

@@ -75,7 +75,7 @@ impl Shard {
             Outgoing::Chain { owner, request } => outlet.chain(owner, request),
             Outgoing::Plan { slot } => {
                 let hosted = self.table.get(slot);
-                let plan = hosted.channel.onchain_plan(self.env.signer.as_ref());
+                let plan = hosted.onchain_plan(self.env.signer.as_ref());
                 outlet.chain(hosted.owner, ChainRequest::Plan(Box::new(plan)));
             }
             Outgoing::Reply { to, reply } => outlet.reply(to, reply),

@@ -12,7 +12,7 @@ use channel::forward::{Internal, Router};
 use channel::ids::OwnerId;
 use channel::policy::Policy;
 use channel::signer::Signer;
-use journal::{Batch, Log, Position};
+use journal::{Batch, Log, Position, ReadError, Reader};
 
 use crate::events::Collector;
 use crate::limits;
@@ -22,12 +22,15 @@ use crate::outbox::Outbox;
 use crate::outlet::Outlet;
 use crate::quarantine::Quarantined;
 use crate::release::Outgoing;
+use crate::revoked::{Fresh, Sweep};
 use crate::table::{SlotId, Table};
 
 /// What a host gives a shard for its life.
 #[derive(Clone)]
 pub struct Setup {
     pub log: Log,
+    /// Of the same journal: the revocation log is read when a counterparty publishes what it revoked.
+    pub reader: Reader,
     pub signer: Arc<dyn Signer>,
     pub router: Arc<dyn Router + Send + Sync>,
     pub policy: Policy,
@@ -47,6 +50,7 @@ impl std::fmt::Debug for Setup {
 /// Hosts channels. See the crate's page for the order in which its functions are called.
 pub struct Shard {
     pub(crate) log: Log,
+    pub(crate) reader: Reader,
     pub(crate) env: Environment,
     pub(crate) table: Table,
     pub(crate) quarantine: BTreeMap<OwnerId, Quarantined>,
@@ -54,6 +58,10 @@ pub struct Shard {
     pub(crate) outbox: Outbox<Outgoing>,
     /// Channels with messages in the release under way.
     pub(crate) releasing: Vec<SlotId>,
+    /// Rows of the revocation log on their way to the disk.
+    pub(crate) fresh: Fresh,
+    /// Channels that ended and have rows of the revocation log left.
+    pub(crate) sweeps: VecDeque<Sweep>,
     /// Everything up to here is on the disk.
     pub(crate) durable: Position,
     /// The latest batch of this shard.
@@ -120,6 +128,10 @@ pub(crate) struct Turn {
     pub snapshots: VecDeque<OwnerId>,
     /// Mails and messages taken in this turn.
     pub work: usize,
+    /// Rows of the revocation log deleted in this turn.
+    pub swept: usize,
+    /// The revocation log could not be read: nothing of this turn is appended.
+    pub unread: Option<ReadError>,
 }
 
 /// What a turn did.
@@ -132,10 +144,12 @@ pub struct Turned {
 }
 
 /// Our disk or our logic is broken: the process must stop. Nothing that waits is released any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Fault {
     #[error("the journal takes nothing more")]
     Journal(#[from] journal::Closed),
+    #[error("the revocation log: {0}")]
+    Revocations(#[from] ReadError),
 }
 
 impl Shard {
@@ -143,6 +157,7 @@ impl Shard {
     pub fn new(setup: Setup) -> Self {
         Shard {
             log: setup.log,
+            reader: setup.reader,
             env: Environment {
                 signer: setup.signer,
                 router: setup.router,
@@ -164,9 +179,13 @@ impl Shard {
                 events: Collector::new(setup.hash_seed),
                 snapshots: VecDeque::new(),
                 work: 0,
+                swept: 0,
+                unread: None,
             },
             outbox: Outbox::new(),
             releasing: Vec::new(),
+            fresh: Fresh::default(),
+            sweeps: VecDeque::new(),
             durable: Position::default(),
             last: Position::default(),
             load: Load::default(),
@@ -234,6 +253,7 @@ impl Shard {
         }
         self.turn.now_ms = now_ms;
         self.turn.work = 0;
+        self.turn.swept = 0;
         self.load.turns += 1;
         Ok(())
     }
@@ -256,7 +276,14 @@ impl Shard {
     pub(crate) fn close(&mut self, outlet: &mut impl Outlet) -> Result<Turned, Fault> {
         self.turn.events.drain_into(&mut self.turn.batch.events);
         self.publish_touched(outlet);
-        self.bury_ended(outlet);
+        let read = match self.turn.unread.take() {
+            Some(error) => Err(error),
+            None => self.bury_ended(outlet).and_then(|()| self.sweep_on()),
+        };
+        if let Err(error) = read {
+            self.run = Run::Faulted;
+            return Err(error.into());
+        }
         self.take_snapshots();
         let mut appended = None;
         if !self.turn.batch.is_empty() {
@@ -264,6 +291,7 @@ impl Shard {
             match self.log.append(batch) {
                 Ok(position) => {
                     self.last = position;
+                    self.fresh.appended(position);
                     appended = Some(position);
                 }
                 Err(closed) => {
@@ -279,7 +307,8 @@ impl Shard {
             self.outbox.push(self.last, item);
         }
         self.release(outlet);
-        let again = !self.turn.local.is_empty() || !self.turn.snapshots.is_empty();
+        let sweeping = self.run == Run::Running && !self.sweeps.is_empty();
+        let again = !self.turn.local.is_empty() || !self.turn.snapshots.is_empty() || sweeping;
         Ok(Turned { appended, again })
     }
 }

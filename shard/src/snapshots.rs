@@ -3,6 +3,7 @@
 //! A snapshot's payload begins with a byte that says what follows: a channel's state or the evidence of a broken one.
 
 use channel::ids::OwnerId;
+use journal::ReadError;
 
 use crate::limits;
 use crate::outlet::Outlet;
@@ -69,15 +70,18 @@ impl Shard {
         }
     }
 
-    /// At a turn's end: channels that ended in it get their tombstone and can no longer be found.
-    pub(crate) fn bury_ended(&mut self, outlet: &mut impl Outlet) {
+    /// At a turn's end: channels that ended in it get their tombstone, lose their revocation log and can no longer be found.
+    pub(crate) fn bury_ended(&mut self, outlet: &mut impl Outlet) -> Result<(), ReadError> {
         while let Some(slot) = self.turn.ended.pop() {
             let hosted = self.table.get(slot);
             self.turn.batch.snapshots.push(hosted.log.tombstone());
             self.turn.batch.retained.extend(outlet.ending(&hosted.channel.view()));
+            let owner = hosted.owner;
             self.table.retire(slot);
             self.turn.pending.push(Outgoing::Finished { slot });
+            self.sweep_ended(owner)?;
         }
+        Ok(())
     }
 
     /// A clean stop: every channel is disconnected in this turn and has its snapshot taken in this and the next ones.

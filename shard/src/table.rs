@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use channel::channel::Channel;
+use channel::channel::{Channel, PublishJob};
+use channel::claim::OnchainPlan;
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
 use channel::message::Message;
+use channel::signer::Signer;
 
 use crate::events::About;
 use crate::limits;
@@ -37,6 +39,9 @@ pub(crate) struct Hosted {
     pub snapshot_queued: bool,
     /// The channel said that it ended.
     pub ended: bool,
+    /// This is the latest state as far as anybody can know: it was opened in this process's life, or the peer confirmed it
+    /// in a reestablish since.
+    pub proven_current: bool,
     pub deadline: Option<u32>,
     pub published: Option<DirectoryEntry>,
     /// Messages of the release under way, grouped.
@@ -56,10 +61,26 @@ impl Hosted {
             terms_asked: false,
             snapshot_queued: false,
             ended: false,
+            proven_current: false,
             deadline: None,
             published: None,
             releasing: Vec::new(),
         }
+    }
+
+    /// The latest commitment, if it may be published.
+    pub fn publish_job(&self, signer: &dyn Signer) -> Option<PublishJob> {
+        let job = self.channel.publish_job(signer)?;
+        Some(PublishJob { proven_current: self.proven_current, ..job })
+    }
+
+    /// What the channel wants done on the chain now.
+    pub fn onchain_plan(&self, signer: &dyn Signer) -> OnchainPlan {
+        let mut plan = self.channel.onchain_plan(signer);
+        if let Some(job) = &mut plan.publish {
+            job.proven_current = self.proven_current;
+        }
+        plan
     }
 
     pub fn about(&self) -> About {

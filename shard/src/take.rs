@@ -1,11 +1,12 @@
 //! Taking mail: sessions, peers' messages, commands, reads.
 
 use channel::channel::Channel;
-use channel::error::Rejection;
+use channel::error::{Refusal, Rejection};
 use channel::event::{AcceptRequest, ChainEvent, Command, Event, OpenRequest};
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
 use channel::message::{Message, OpenChannel};
+use journal::Position;
 
 use crate::apply::error_text;
 use crate::mail::{Mail, Refused, Reply, ReplyTo};
@@ -53,7 +54,7 @@ impl Shard {
                 self.reply(Some(reply), Reply::Answer(answer));
             }
             Mail::SnapshotNow(owner) => self.queue_snapshot(owner),
-            Mail::Durable(position) => self.durable = self.durable.max(position),
+            Mail::Durable(position) => self.durable_up_to(position),
             Mail::Policy(policy) => self.env.policy = *policy,
             Mail::Stop => self.stop(),
         }
@@ -67,7 +68,7 @@ impl Shard {
                 self.reply(reply, Reply::Refused(Refused::Stopping));
             }
             Mail::Read { reply, .. } => self.reply(Some(reply), Reply::Refused(Refused::Stopping)),
-            Mail::Durable(position) => self.durable = self.durable.max(position),
+            Mail::Durable(position) => self.durable_up_to(position),
             Mail::Accept { .. }
             | Mail::Peer { .. }
             | Mail::Internal { .. }
@@ -203,7 +204,12 @@ impl Shard {
             return Err(Refused::Quarantined { why: quarantined.why.clone() });
         }
         let slot = self.table.by_owner(owner).ok_or(Refused::UnknownOwner(owner))?;
-        self.submit(slot, Event::Command(command)).map_err(Rejection::Refusal)?;
+        match command {
+            Command::Chain(event) => self.chain_event(slot, event).map_err(Rejection::Refusal)?,
+            command => {
+                self.submit(slot, Event::Command(command)).map_err(Rejection::Refusal)?;
+            }
+        }
         Ok(())
     }
 
@@ -243,9 +249,24 @@ impl Shard {
             tracing::debug!(owner = owner.0, "the chain's news are for a channel that is gone");
             return;
         };
-        if let Err(refusal) = self.submit(slot, Event::Command(Command::Chain(event))) {
+        if let Err(refusal) = self.chain_event(slot, event) {
             tracing::debug!(owner = owner.0, %refusal, "a channel took no notice of the chain's news");
         }
+    }
+
+    fn chain_event(&mut self, slot: SlotId, event: ChainEvent) -> Result<(), Refusal> {
+        match self.informed(slot, event) {
+            Ok(event) => self.submit(slot, Event::Command(Command::Chain(event))).map(|_| ()),
+            Err(error) => {
+                self.turn.unread = Some(error);
+                Ok(())
+            }
+        }
+    }
+
+    fn durable_up_to(&mut self, position: Position) {
+        self.durable = self.durable.max(position);
+        self.fresh.durable(self.durable);
     }
 
     fn height(&mut self, height: u32) {

@@ -5,9 +5,10 @@ use bitcoin::transaction::Version;
 use bitcoin::{ScriptBuf, Transaction, TxOut, WPubkeyHash, hashes::Hash};
 use channel::channel::{PhaseView, ReadyTicket};
 use channel::error::FailureCause;
-use channel::event::{ChainEvent, Command};
+use channel::event::{ChainEvent, Command, FailRequest};
 use channel::ids::{ChannelId, OwnerId};
-use shard::ChainRequest;
+use journal::{Batch, Retained};
+use shard::{ChainRequest, revoked};
 
 use crate::world::process::ENDED;
 use crate::world::{HUB, Kind, World};
@@ -175,6 +176,118 @@ fn a_closed_channel_is_forgotten_at_both_ends_once_that_is_durable() {
             world.recover_all();
         }
     }
+}
+
+/// The keys of a channel's rows in the hub's revocation log.
+fn revocation_rows(world: &mut World, owner: OwnerId) -> usize {
+    let reader = &world.run(HUB).reader;
+    let mut count = 0;
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = reader.range(revoked::TABLE, &revoked::prefix(owner), after.as_deref(), 1_000).unwrap();
+        let Some((last, _)) = page.last() else { return count };
+        after = Some(last.clone());
+        count += page.len();
+    }
+}
+
+/// Anna's channel at the hub, closed on the chain and about to be final there.
+fn about_to_end(world: &mut World) -> (OwnerId, ChainEvent) {
+    let (owner, ..) = annas(world, HUB);
+    shut_down(world);
+    world.settle();
+    let transaction = batch(&ticket(world).unwrap());
+    let (height, txid) = (world.chain.height, transaction.compute_txid());
+    let spent = ChainEvent::FundingSpent { height, transaction, revoked_htlcs: None };
+    world.command(HUB, owner, Command::Chain(spent));
+    world.settle();
+    (owner, ChainEvent::SpendFinal { height: height + 6, txid })
+}
+
+#[test]
+fn the_revocation_log_of_a_channel_goes_in_the_row_of_its_end() {
+    let mut world = paid();
+    let (owner, ended) = about_to_end(&mut world);
+    let others: Vec<OwnerId> =
+        world.channels(HUB).iter().map(|view| view.owner).filter(|other| *other != owner).collect();
+    let kept: Vec<usize> = others.iter().map(|other| revocation_rows(&mut world, *other)).collect();
+    assert!(revocation_rows(&mut world, owner) > 0, "a payment with an output leaves rows");
+    world.command(HUB, owner, Command::Chain(ended));
+    world.turn(HUB, 0, 10);
+    assert!(world.commit(HUB));
+    assert_eq!(revocation_rows(&mut world, owner), 0);
+    let swept = world.run(HUB).reader.range(revoked::SWEEP_TABLE, &[], None, 10).unwrap();
+    assert_eq!(swept, [], "nothing is left for later");
+    for (other, count) in others.into_iter().zip(kept) {
+        assert!(count > 0 && revocation_rows(&mut world, other) == count, "other channels keep theirs");
+    }
+}
+
+#[test]
+fn a_long_revocation_log_is_deleted_page_by_page_through_any_death() {
+    let many = 2 * shard::limits::MAX_SWEPT_A_TURN as u64 + 500;
+    for turns_until_death in 0..6 {
+        let mut world = paid();
+        let (owner, ended) = about_to_end(&mut world);
+        let row = |number: u64| Retained {
+            table: revoked::TABLE,
+            key: revoked::key(owner, 1_000 + number).to_vec(),
+            value: Some(vec![1, 0]),
+        };
+        let retained = (0..many).map(row).collect();
+        world.run(HUB).log.append(Batch { retained, ..Batch::default() }).unwrap();
+        world.settle();
+        assert!(revocation_rows(&mut world, owner) > many as usize);
+        world.command(HUB, owner, Command::Chain(ended.clone()));
+        for _ in 0..turns_until_death {
+            world.turn(HUB, 0, 10);
+            world.commit(HUB);
+        }
+        world.kill(HUB);
+        world.start(HUB);
+        if turns_until_death == 0 {
+            world.command(HUB, owner, Command::Chain(ended));
+        }
+        // A turn that deleted a page asks for the next.
+        while world.turn(HUB, 0, 10) | world.commit(HUB) {}
+        assert_eq!(revocation_rows(&mut world, owner), 0);
+        let left = world.run(HUB).reader.range(revoked::SWEEP_TABLE, &[], None, 10).unwrap();
+        assert_eq!(left, [], "it is not looked at again");
+    }
+}
+
+#[test]
+fn only_what_the_peer_confirmed_since_the_start_counts_as_proven_current() {
+    let proven = |world: &mut World| {
+        let (owner, ..) = annas(world, HUB);
+        world.requests.clear();
+        world.command(HUB, owner, Command::Fail { reason: FailRequest::Operator });
+        world.settle();
+        let job = world.requests.iter().rev().find_map(|(process, of, request)| match request {
+            ChainRequest::Plan(plan) if (*process, *of) == (HUB, owner) => plan.publish.clone(),
+            _ => None,
+        });
+        job.expect("a failed channel is to be published").proven_current
+    };
+    let world = paid();
+    let mut opened_in_this_life = paid();
+    assert!(proven(&mut opened_in_this_life));
+    let mut restarted = world.copy();
+    assert!(!proven(&mut restarted), "nobody said yet that this is the latest state");
+    let mut reestablished = world.copy();
+    reestablished.recover_all();
+    assert!(proven(&mut reestablished));
+    // What was proven before the failure stays so; a failed channel is not proven by a later connection.
+    restarted.recover_all();
+    restarted.requests.clear();
+    restarted.kill(HUB);
+    restarted.start_all();
+    restarted.settle();
+    let published = restarted.requests.iter().find_map(|(process, _, request)| match request {
+        ChainRequest::Plan(plan) if *process == HUB => plan.publish.clone(),
+        _ => None,
+    });
+    assert!(!published.expect("given again at the start").proven_current);
 }
 
 #[test]

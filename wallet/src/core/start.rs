@@ -113,6 +113,7 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
     let prices = ledger.policy(&checked.hub).as_ref().map(Prices::from);
     let setup = Setup {
         log: opened.log.clone(),
+        reader: opened.reader.clone(),
         signer: signer.clone(),
         router: Arc::new(WalletRouter),
         policy: checked.policy.clone(),

@@ -205,6 +205,7 @@ impl Process {
         });
         let setup = Setup {
             log: opened.log.clone(),
+            reader: opened.reader.clone(),
             signer: self.signer.clone(),
             router,
             policy: policy(self.role),
