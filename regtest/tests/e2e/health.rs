@@ -13,7 +13,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::foreign::channel_over_tls;
+use crate::foreigner::channel_over_tls;
 use crate::support::options;
 
 async fn plain(address: SocketAddr) -> Channel {

@@ -3,7 +3,7 @@
 //! One at a time. A connection that ends for whatever reason is tried again, sooner at first and later after many failures;
 //! after "superseded" much later, since another process with this wallet's seed is at work.
 
-mod tls;
+pub mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use tower::service_fn;
 
 use crate::core::{CoreHandle, Stopped};
 
-pub use tls::TlsError;
+use tls::TlsError;
 
 /// Frames taken from the hub and not yet handled: enough to keep the core busy, few enough to slow the hub down.
 const FRAMES_IN_HAND: usize = 64;
