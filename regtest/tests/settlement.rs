@@ -194,7 +194,7 @@ struct Plan<'a> {
 }
 
 fn build(party: &mut Party, plan: &Plan<'_>) -> Batch {
-    let hub_script = party.wallet.new_change_script();
+    let hub_script = party.wallet.change_script();
     let request = BatchRequest {
         tickets: plan.tickets,
         unconfirmed: plan.unconfirmed,

@@ -6,13 +6,11 @@ mod common;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
-use channel::bytes::KeyId;
 use channel::channel::ReadyTicket;
-use channel::closing::ClosingTerms;
 use channel::event::{AbortReason, ChainEvent, Command};
-use channel::ids::{ChannelId, OwnerId};
-use common::rig::{FINAL_DEPTH, Rig, Told, events, moment, strangers_payment};
-use common::{Shape, sat, ticket};
+use channel::ids::OwnerId;
+use common::rig::{FINAL_DEPTH, Rig, batch_of, events, frozen, moment, strangers_payment};
+use common::sat;
 use settlement::desk::{Broadcast, DeskReport, DeskRequest};
 
 fn funding_output() -> TxOut {
@@ -145,36 +143,6 @@ fn a_depth_beyond_the_final_one_is_told_when_the_funding_is_final() {
     assert_eq!(events(&told), [&ChainEvent::FundingDeep { height }]);
     let told = rig.ask(OWNER, request);
     assert!(events(&told).contains(&&ChainEvent::FundingDeep { height }), "and again to who asks again");
-}
-
-/// A frozen channel of the rig's, watched and confirmed.
-fn frozen(rig: &mut Rig, number: u32) -> ReadyTicket {
-    let made = ticket(number, Shape { funding_sat: 100_000, balance_msat: 60_000_000, fee_sat: 300 });
-    let owner = OwnerId(u64::from(number) + 5_000);
-    let (outpoint, output) = (made.spec.funding_outpoint, made.spec.spent_output());
-    rig.ask(owner, DeskRequest::WatchFunding { outpoint, output, minimum_depth: 1 });
-    let key_id: KeyId = made.key_id;
-    ReadyTicket {
-        owner,
-        channel_id: ChannelId([number as u8; 32]),
-        key_id,
-        terms: ClosingTerms { fee: sat(300), publish_by_height: 100 },
-        spec: made.spec,
-        signature: made.signature,
-    }
-}
-
-fn batch_of(told: &Told) -> Transaction {
-    let closes: Vec<&Transaction> = told
-        .broadcasts
-        .iter()
-        .filter_map(|broadcast| match broadcast {
-            Broadcast::Close(verified) => Some(verified.transaction()),
-            _ => None,
-        })
-        .collect();
-    let [batch] = closes[..] else { panic!("{told:?}") };
-    batch.clone()
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Tickets on their way into the chain: waiting, merged, replaced, final.
 //!
-//! Invariant: a batch that was journaled is not forgotten before another spend of its channels is final, because its
-//! wallets hold it too. A ticket is in at most one batch at a time; a batch that cannot confirm any more gives its
-//! remaining tickets back.
+//! Invariant: a batch that was journaled is not forgotten before another spend of its channels is final or another
+//! batch has taken its place, because its wallets hold it too. A ticket is in at most one batch at a time; a batch that
+//! cannot confirm any more gives its remaining tickets back. A ticket is kept until its channel ends: a
+//! reorganisation may bring it back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,6 +45,23 @@ pub(super) struct Made {
     pub replaces: Option<Txid>,
 }
 
+/// A batch whose tickets are merged again.
+#[derive(Clone, Copy)]
+pub(super) struct Replaced<'a> {
+    pub txid: Txid,
+    pub record: &'a BatchRecord,
+    pub state: OldBatch,
+}
+
+/// Whether nodes may still hold a batch that is to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OldBatch {
+    /// Its successor must outbid it.
+    MayConfirm,
+    /// The chain spends one of its channels otherwise: no node holds it any more.
+    Spoiled,
+}
+
 /// What a merge may spend and pay.
 pub(super) struct Terms<'a> {
     pub coins: Vec<BatchCoin>,
@@ -59,7 +77,7 @@ pub(super) struct Terms<'a> {
 pub(super) struct Batches {
     signer: Arc<dyn Signer>,
     pool: Arc<VerifyPool>,
-    /// Of every frozen channel that is not spent for good, in this process.
+    /// Of every channel that handed one in and has not ended, in this process.
     tickets: BTreeMap<OwnerId, ReadyTicket>,
     records: BTreeMap<Txid, BatchRecord>,
 }
@@ -107,13 +125,32 @@ impl Batches {
         self.records.remove(txid)
     }
 
-    /// Merges these channels' tickets into as many batches as it takes; `old` is what they replace.
+    /// Whether the channel's ticket is here. After a restart they come one by one.
+    pub fn has_ticket(&self, owner: OwnerId) -> bool {
+        self.tickets.contains_key(&owner)
+    }
+
+    /// Merges these channels' tickets into as many batches as it takes; `old` is what they replace. What was made before an
+    /// error stands.
     pub fn merge(
         &self,
         owners: &[OwnerId],
-        old: Option<(&Txid, &BatchRecord)>,
+        old: Option<Replaced<'_>>,
         terms: &Terms<'_>,
-    ) -> Result<Vec<Made>, MergeError> {
+    ) -> (Vec<Made>, Option<MergeError>) {
+        let mut made = Vec::new();
+        let error = self.merge_into(&mut made, owners, old, terms).err();
+        (made, error)
+    }
+
+    fn merge_into(
+        &self,
+        made: &mut Vec<Made>,
+        owners: &[OwnerId],
+        old: Option<Replaced<'_>>,
+        terms: &Terms<'_>,
+    ) -> Result<(), MergeError> {
+        let in_mempool = old.filter(|old| old.state == OldBatch::MayConfirm);
         let mut owner_of = BTreeMap::new();
         let mut tickets = Vec::new();
         for ready in owners.iter().filter_map(|owner| self.tickets.get(owner)) {
@@ -122,17 +159,16 @@ impl Batches {
                 key_id: ready.key_id,
                 spec: ready.spec.clone(),
                 signature: ready.signature,
-                spent_by: old.map(|(txid, _)| *txid),
+                spent_by: in_mempool.map(|old| old.txid),
             });
         }
-        let unconfirmed = old
-            .map(|(txid, record)| {
-                (*txid, Unconfirmed { fee: record.fee, weight: record.transaction.weight() })
+        let unconfirmed = in_mempool
+            .map(|Replaced { txid, record, .. }| {
+                (txid, Unconfirmed { fee: record.fee, weight: record.transaction.weight() })
             })
             .into_iter()
             .collect();
         let mut coins = terms.coins.clone();
-        let mut made = Vec::new();
         while !tickets.is_empty() {
             let rest = tickets.split_off(tickets.len().min(terms.max_tickets));
             let request = BatchRequest {
@@ -159,12 +195,12 @@ impl Batches {
                 made_at_height: terms.height,
                 fee,
             };
-            let replaces = old.map(|(txid, _)| *txid);
+            let replaces = old.map(|old| old.txid);
             made.push(Made { verified, record, coins: spent, replaces });
             tickets = left;
             tickets.extend(rest);
         }
-        Ok(made)
+        Ok(())
     }
 
     /// Verifies a journaled batch again, once all of its tickets are here. `None`: not yet, or not ours to publish.

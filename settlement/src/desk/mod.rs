@@ -168,7 +168,7 @@ impl Desk {
             balance: self.wallet.balance(),
             spendable: self.wallet.spendable(FUNDING_COINS),
             height: self.memory.tip().height,
-            tickets_waiting: self.batches.waiting().len(),
+            tickets_waiting: self.waiting().len(),
             batches: self.batches.records().len(),
         }
     }
@@ -228,6 +228,7 @@ impl Desk {
                 outcome.broadcasts.push(Broadcast::Undone(*txid));
             }
         }
+        self.revive_batches(&mut outcome);
         Ok(outcome)
     }
 
@@ -284,8 +285,7 @@ impl Desk {
             }
             DeskRequest::TicketReady(ticket) => self.take_ticket(*ticket, &mut outcome),
             DeskRequest::ClosingHandedOver { transaction, publish_by_height } => {
-                self.handed_over.insert(owner, Pending { transaction, publish_by_height });
-                self.publish_handed_over(self.memory.tip().height, &mut outcome);
+                self.take_handed_over(owner, transaction, publish_by_height, &mut outcome);
             }
             DeskRequest::Plan(plan) => {
                 if self.watches.add_outputs(owner, plan.claims.iter().map(|claim| claim.outpoint)) {
@@ -301,7 +301,7 @@ impl Desk {
                 }
             }
             DeskRequest::Forget => {
-                self.handed_over.remove(&owner);
+                self.forget_handed_over(owner, &mut outcome);
                 self.batches.forget(owner);
                 if self.watches.forget(owner) {
                     outcome.records.push(Record::Forget { owner }.encode());

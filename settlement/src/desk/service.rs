@@ -259,12 +259,16 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
         let outcome = self.desk.step(&step)?;
         let broadcasts = self.perform(outcome).await?;
         let tip = self.desk.memory().tip().height;
-        let time = match step {
-            ChainStep::Connected { time, .. } => time,
+        let time = match &step {
+            ChainStep::Connected { time, .. } => *time,
             ChainStep::Disconnected { .. } => 0,
         };
         self.host.height(tip, time).await;
         self.height.send_replace(tip);
+        // A block that was taken back is followed by others, which will likely hold the same batches.
+        if matches!(step, ChainStep::Disconnected { .. }) {
+            return Ok(broadcasts);
+        }
         let moment = self.moment().await;
         let bumps = tokio::task::block_in_place(|| self.desk.bump_batches(&moment));
         let more = self.perform(bumps).await?;

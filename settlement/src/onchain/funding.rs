@@ -182,8 +182,9 @@ impl OnchainWallet {
         Ok(transaction)
     }
 
-    /// The change script that the next transaction would use: the hub's own output in a batch.
-    pub fn new_change_script(&mut self) -> bitcoin::ScriptBuf {
-        self.wallet.reveal_next_address(KeychainKind::Internal).script_pubkey()
+    /// The change script that the next transaction would use: the hub's own output in a batch. The same until a
+    /// transaction that uses it is recorded, so that attempts which come to nothing use up no addresses.
+    pub fn change_script(&mut self) -> bitcoin::ScriptBuf {
+        self.wallet.next_unused_address(KeychainKind::Internal).script_pubkey()
     }
 }

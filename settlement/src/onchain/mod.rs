@@ -318,10 +318,22 @@ impl OnchainWallet {
                 CoinState::Confirmed { height }
             }
             ChainPosition::Unconfirmed { .. } => match keychain {
-                KeychainKind::Internal => CoinState::OwnChange,
-                KeychainKind::External => CoinState::Unconfirmed,
+                KeychainKind::Internal if self.spends_only_our_coins(outpoint.txid) => CoinState::OwnChange,
+                KeychainKind::Internal | KeychainKind::External => CoinState::Unconfirmed,
             },
         }
+    }
+
+    /// Whether nobody but this wallet could replace the transaction. A batch of closes is no such: what rests on
+    /// our share of it would be pulled away when the batch is made again.
+    fn spends_only_our_coins(&self, txid: Txid) -> bool {
+        self.transaction(txid).is_some_and(|transaction| {
+            let known = |outpoint| self.output(outpoint);
+            let inputs = &transaction.input;
+            inputs.iter().all(|input| {
+                known(input.previous_output).is_some_and(|output| self.is_ours(&output.script_pubkey))
+            })
+        })
     }
 
     /// The sums of [`OnchainWallet::coins`] by state.
@@ -357,12 +369,15 @@ impl OnchainWallet {
     }
 
     /// A transaction that will never be in the chain: its coins are unlocked, and if it was recorded, it no longer
-    /// counts. `at` is in seconds since 1970, not before its record.
+    /// counts (unless the chain holds it after all). `at` is in seconds since 1970; it is taken as no earlier than the
+    /// record, whatever became of the clock since.
     pub fn release(&mut self, transaction: &Transaction, at: u64) {
         for input in &transaction.input {
             self.wallet.unlock_outpoint(input.previous_output);
         }
-        self.wallet.apply_evicted_txs([(transaction.compute_txid(), at)]);
+        let txid = transaction.compute_txid();
+        let recorded = self.wallet.tx_graph().get_tx_node(txid).and_then(|node| node.last_seen);
+        self.wallet.apply_evicted_txs([(txid, recorded.map_or(at, |recorded| recorded.max(at)))]);
     }
 
     /// The transaction, if the wallet has a reason to know it.

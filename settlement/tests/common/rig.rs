@@ -10,15 +10,18 @@ use bitcoin::{
     Block, CompactTarget, FeeRate, Network, NetworkKind, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
     TxMerkleNode, TxOut, Txid, Witness,
 };
+use channel::bytes::KeyId;
+use channel::channel::ReadyTicket;
+use channel::closing::ClosingTerms;
 use channel::event::{ChainEvent, Command};
-use channel::ids::OwnerId;
+use channel::ids::{ChannelId, OwnerId};
 use settlement::desk::{Broadcast, Desk, DeskConfig, DeskReport, DeskRequest, Moment, Outcome, Replay};
 use settlement::fees::FeeBounds;
 use settlement::follow::{BlockRef, ChainMemory, ChainStep};
 use settlement::onchain::AddressKind;
 use settlement::pool::VerifyPool;
 
-use super::{hub, sat};
+use super::{Shape, hub, sat, ticket};
 
 pub const FINAL_DEPTH: u32 = 3;
 
@@ -167,4 +170,40 @@ pub fn events(told: &Told) -> Vec<&ChainEvent> {
         .iter()
         .filter_map(|(_, command)| if let Command::Chain(event) = command { Some(event) } else { None })
         .collect()
+}
+
+/// A frozen channel of the rig's, watched; the hub has a share in it that pays any fee.
+pub fn frozen(rig: &mut Rig, number: u32) -> ReadyTicket {
+    frozen_as(rig, number, Shape { funding_sat: 100_000, balance_msat: 60_000_000, fee_sat: 300 })
+}
+
+/// The same, with a share for the hub or without.
+pub fn frozen_as(rig: &mut Rig, number: u32, shape: Shape) -> ReadyTicket {
+    let made = ticket(number, shape);
+    let owner = OwnerId(u64::from(number) + 5_000);
+    let (outpoint, output) = (made.spec.funding_outpoint, made.spec.spent_output());
+    rig.ask(owner, DeskRequest::WatchFunding { outpoint, output, minimum_depth: 1 });
+    let key_id: KeyId = made.key_id;
+    ReadyTicket {
+        owner,
+        channel_id: ChannelId([number as u8; 32]),
+        key_id,
+        terms: ClosingTerms { fee: sat(shape.fee_sat), publish_by_height: 100 },
+        spec: made.spec,
+        signature: made.signature,
+    }
+}
+
+/// The one batch that is to be broadcast.
+pub fn batch_of(told: &Told) -> Transaction {
+    let closes: Vec<&Transaction> = told
+        .broadcasts
+        .iter()
+        .filter_map(|broadcast| match broadcast {
+            Broadcast::Close(verified) => Some(verified.transaction()),
+            _ => None,
+        })
+        .collect();
+    let [batch] = closes[..] else { panic!("{told:?}") };
+    batch.clone()
 }
