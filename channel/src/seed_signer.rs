@@ -14,8 +14,7 @@ use std::fmt;
 
 use bitcoin::bip32::Xpriv;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256, sha512};
-use bitcoin::sighash::SighashCache;
-use bitcoin::{EcdsaSighashType, NetworkKind, OutPoint, Transaction};
+use bitcoin::{NetworkKind, Transaction};
 use secp256k1::ecdh::SharedSecret;
 use secp256k1::ecdsa::RecoverableSignature;
 use secp256k1::{Keypair, Message, PublicKey, SECP256K1, Scalar, SecretKey};
@@ -31,7 +30,7 @@ use crate::keys::{
 };
 use crate::parameters::{ChannelContext, Side};
 use crate::shachain::{CommitmentSecret, commitment_secret};
-use crate::signer::{DerivedSecret, HtlcSpend, Signer, SignerError, tagged_hash};
+use crate::signer::{DerivedSecret, Signer, SignerError, tagged_hash};
 
 /// Payment keys of a seed: few enough to look for all of them on the chain, enough that channels of one wallet are not
 /// all alike.
@@ -152,20 +151,6 @@ impl SeedSigner {
         ChannelSecrets(self.channels.step(key.as_bytes()))
     }
 
-    /// Our HTLC key of one commitment.
-    fn htlc_secret(
-        &self,
-        key: &KeyId,
-        context: &ChannelContext,
-        commitment: &CommitmentTransaction,
-    ) -> SecretKey {
-        derive_private_key(
-            &self.channel(key).secret(ChannelKey::Htlc),
-            &context.basepoints(Side::Holder).htlc,
-            &commitment.keys().per_commitment_point,
-        )
-    }
-
     /// The secret that a claim names; `None` when it cannot be ours.
     fn claim_secret(&self, key: &KeyId, which: &SpendKey) -> Option<SecretKey> {
         let channel = self.channel(key);
@@ -180,7 +165,7 @@ impl SeedSigner {
                 let per_commitment_point = per_commitment_point.parse().ok()?;
                 Some(derived(&channel.secret(ChannelKey::Htlc), &per_commitment_point))
             }
-            // Of all payment keys of the seed, not the channel's alone: after a loss of data the key id may be guessed.
+            // Any payment key of the seed: a scan of the chain finds outputs before their channel is known.
             SpendKey::Payment { key } => {
                 let index =
                     (0..).zip(&self.payments).find_map(|(index, own)| (own == key).then_some(index))?;
@@ -340,10 +325,15 @@ impl Signer for SeedSigner {
         commitment: &CommitmentTransaction,
     ) -> Result<CommitmentSignatures, SignerError> {
         expect_side(commitment, Side::Counterparty)?;
-        let funding = self.channel(key).secret(ChannelKey::Funding);
+        let channel = self.channel(key);
+        let funding = channel.secret(ChannelKey::Funding);
         let mut htlcs = Vec::with_capacity(commitment.htlcs().len());
         if !commitment.htlcs().is_empty() {
-            let secret = self.htlc_secret(key, context, commitment);
+            let secret = derive_private_key(
+                &channel.secret(ChannelKey::Htlc),
+                &context.basepoints(Side::Holder).htlc,
+                &commitment.keys().per_commitment_point,
+            );
             let sighash_type = commitment.format().htlc_sighash_type();
             htlcs.extend(commitment.htlc_transactions().map(|tx| sign(&tx.sighash(sighash_type), &secret)));
         }
@@ -358,35 +348,6 @@ impl Signer for SeedSigner {
     ) -> Result<CompactSignature, SignerError> {
         expect_side(commitment, Side::Holder)?;
         Ok(sign(&commitment.sighash(context), &self.channel(key).secret(ChannelKey::Funding)))
-    }
-
-    fn sign_holder_htlc(
-        &self,
-        key: &KeyId,
-        context: &ChannelContext,
-        commitment: &CommitmentTransaction,
-        spend: HtlcSpend<'_>,
-    ) -> Result<CompactSignature, SignerError> {
-        expect_side(commitment, Side::Holder)?;
-        let output = commitment
-            .htlcs()
-            .get(spend.position)
-            .ok_or(SignerError::NoSuchHtlc { position: spend.position })?;
-        let spent = OutPoint { txid: commitment.txid(), vout: output.output_index };
-        let wrong_input = SignerError::WrongInput { index: spend.input_index };
-        match spend.transaction.input.get(spend.input_index) {
-            Some(input) if input.previous_output == spent => {}
-            Some(_) | None => return Err(wrong_input),
-        }
-        let sighash = SighashCache::new(spend.transaction)
-            .p2wsh_signature_hash(
-                spend.input_index,
-                &output.witness_script,
-                output.value,
-                EcdsaSighashType::All,
-            )
-            .map_err(|_| wrong_input)?;
-        Ok(sign(&Message::from(sighash), &self.htlc_secret(key, context, commitment)))
     }
 
     fn sign_claim(

@@ -32,10 +32,6 @@ pub enum SignerError {
     ForeignKey,
     #[error("the commitment belongs to {found:?}, not to {expected:?}")]
     WrongSide { found: Side, expected: Side },
-    #[error("the commitment has no HTLC with an output at position {position}")]
-    NoSuchHtlc { position: usize },
-    #[error("input {index} does not spend the HTLC")]
-    WrongInput { index: usize },
     #[error(transparent)]
     Claim(#[from] ClaimError),
     #[error(transparent)]
@@ -109,15 +105,6 @@ pub trait Signer: Send + Sync {
         commitment: &CommitmentTransaction,
     ) -> Result<CompactSignature, SignerError>;
 
-    /// Signs an HTLC transaction of our own commitment. `transaction` may have inputs and outputs added that pay its fee.
-    fn sign_holder_htlc(
-        &self,
-        key: &KeyId,
-        context: &ChannelContext,
-        commitment: &CommitmentTransaction,
-        spend: HtlcSpend<'_>,
-    ) -> Result<CompactSignature, SignerError>;
-
     /// Signs the input that takes a claim's output, with `SIGHASH_ALL` of the whole transaction, by the secret that
     /// [`Claim::key`] names; refuses if the input spends another output, or if the secret is not that of
     /// [`Claim::public_key`].
@@ -134,17 +121,6 @@ pub trait Signer: Send + Sync {
 
     /// Signs a funding input of a finished closing transaction or batch.
     fn sign_closing_input(&self, key: &KeyId, sighash: &ClosingSighash) -> CompactSignature;
-}
-
-/// Which HTLC output is spent, and where.
-#[derive(Clone, Copy, Debug)]
-pub struct HtlcSpend<'a> {
-    /// The position in [`CommitmentTransaction::htlcs`].
-    pub position: usize,
-    /// The whole transaction that spends it.
-    pub transaction: &'a Transaction,
-    /// The input of `transaction` that does.
-    pub input_index: usize,
 }
 
 /// BIP 340's tagged hash: `SHA256(SHA256(tag) || SHA256(tag) || message)`.

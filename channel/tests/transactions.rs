@@ -6,6 +6,9 @@
 
 mod transactions {
     pub mod builder;
+    pub mod claim_cases;
+    pub mod claim_flaws;
+    pub mod claims;
     pub mod pair;
     pub mod secrets;
     pub mod spends;

@@ -207,3 +207,104 @@ fn read_payment_hash(reader: &mut Reader<'_>) -> Option<[u8; 20]> {
     reader.opcodes(&[OP_EQUALVERIFY])?;
     Some(payment_hash)
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::ScriptBuf;
+    use secp256k1::{PublicKey, SECP256K1, SecretKey};
+
+    use super::*;
+    use crate::format::CommitmentFormat;
+    use crate::keys::HtlcKeys;
+    use crate::scripts;
+
+    fn key(byte: u8) -> PublicKey {
+        SecretKey::from_slice(&[byte; 32]).unwrap().public_key(SECP256K1)
+    }
+
+    fn htlc_script(format: CommitmentFormat, direction: HtlcDirection, cltv_expiry: u32) -> ScriptBuf {
+        let payment_hash = PaymentPreimage::from_bytes([9; 32]).payment_hash();
+        let keys = HtlcKeys { broadcaster: key(2), countersignatory: key(3) };
+        let lock = scripts::HtlcLock { direction, payment_hash: &payment_hash, cltv_expiry };
+        scripts::htlc(format, &key(1), &keys, lock)
+    }
+
+    /// Every script there is, at the values where its length changes.
+    fn scripts() -> Vec<ScriptBuf> {
+        let mut scripts = Vec::new();
+        for delay in [1, 16, 17, 127, 128, 255, 256, 2_016, 32_767, 32_768, u16::MAX] {
+            scripts.push(scripts::delayed(&key(1), delay, &key(4)));
+        }
+        for format in CommitmentFormat::ALL {
+            scripts.extend(scripts::to_countersignatory(format, &key(5)).1);
+            scripts.push(htlc_script(format, HtlcDirection::Offered, 1));
+            for expiry in [1, 16, 17, 127, 128, 800_000, 8_388_607, 8_388_608, 499_999_999] {
+                scripts.push(htlc_script(format, HtlcDirection::Received, expiry));
+            }
+        }
+        scripts
+    }
+
+    #[test]
+    fn what_a_script_asks_for_is_what_it_was_made_with() {
+        for delay in [1, 16, 17, 127, 128, 2_016, 32_768, u16::MAX] {
+            let (revocation, delayed) = (key(1).into(), key(4).into());
+            let expected = Lock::Delayed { revocation, delay_blocks: delay.into(), delayed };
+            assert_eq!(Lock::read(&scripts::delayed(&key(1), delay, &key(4))), Some(expected));
+        }
+        for format in CommitmentFormat::ALL {
+            for (direction, expiry, expected) in [
+                (HtlcDirection::Offered, 800_000, 0),
+                (HtlcDirection::Received, 16, 16),
+                (HtlcDirection::Received, 128, 128),
+                (HtlcDirection::Received, 800_000, 800_000),
+                (HtlcDirection::Received, 499_999_999, 499_999_999),
+            ] {
+                let Some(Lock::Htlc(lock)) = Lock::read(&htlc_script(format, direction, expiry)) else {
+                    panic!("not read as an HTLC");
+                };
+                assert_eq!((lock.direction, lock.expiry), (direction, expected));
+                assert_eq!((lock.broadcaster, lock.countersignatory), (key(2).into(), key(3).into()));
+                assert_eq!(lock.wait_blocks, u32::from(format.waits_one_block()));
+                assert!(lock.is_revoked_by(&key(1).into()) && !lock.is_revoked_by(&key(2).into()));
+                assert!(lock.is_opened_by(&PaymentPreimage::from_bytes([9; 32])));
+                assert!(!lock.is_opened_by(&PaymentPreimage::from_bytes([8; 32])));
+            }
+        }
+        let (_, waiting) = scripts::to_countersignatory(CommitmentFormat::AnchorsZeroFeeHtlc, &key(5));
+        assert_eq!(Lock::read(&waiting.unwrap()), Some(Lock::Waiting { key: key(5).into() }));
+    }
+
+    #[test]
+    fn a_script_that_is_cut_continued_or_altered_asks_for_something_else_or_is_not_read() {
+        for script in scripts() {
+            let lock = Lock::read(&script);
+            assert!(lock.is_some(), "{script}");
+            let bytes = script.as_bytes();
+            for length in 0..bytes.len() {
+                assert_eq!(
+                    Lock::read(Script::from_bytes(&bytes[..length])),
+                    None,
+                    "{script} cut at {length}"
+                );
+            }
+            for more in 0..=u8::MAX {
+                let longer = [bytes, &[more]].concat();
+                assert_eq!(Lock::read(Script::from_bytes(&longer)), None);
+            }
+            for position in 0..bytes.len() {
+                let mut altered = bytes.to_vec();
+                altered[position] ^= 1;
+                assert_ne!(Lock::read(Script::from_bytes(&altered)), lock, "{script} altered at {position}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_scripts_are_not_read() {
+        let funding = scripts::funding(&key(1), &key(2));
+        for script in [ScriptBuf::new(), funding, scripts::anchor(&key(1)), scripts::shared_anchor()] {
+            assert_eq!(Lock::read(&script), None);
+        }
+    }
+}

@@ -8,12 +8,15 @@ use bitcoin::{
     Witness, WitnessProgram, WitnessVersion, hashes::Hash,
 };
 use channel::amount::Msat;
-use channel::bytes::PaymentHash;
-use channel::commitment::HtlcDirection;
+use channel::bytes::{PaymentHash, PaymentPreimage};
+use channel::claim::{Claim, Found, Own, OwnHtlc, Revoked, Theirs};
+use channel::commitment::{HtlcDirection, HtlcSpec};
 use channel::format::CommitmentFormat;
-use channel::keys::HtlcKeys;
+use channel::keys::{Basepoints, CommitmentKeys, CompactSignature, HtlcKeys};
 use channel::limits;
+use channel::parameters::{ChannelContext, ChannelParameters, PartyParameters, Side};
 use channel::scripts::{self, HtlcLock};
+use channel::shachain::CommitmentSecret;
 
 use super::folder::Json;
 
@@ -90,6 +93,7 @@ fn format_weights(case: &Json<'_>) {
         };
         assert_eq!(ours, figure, "{}: {name}", case.place());
     }
+    htlc_transaction_weights(format);
     if case.find("shared_anchor_script_pubkey").is_some() {
         assert_eq!(scripts::shared_anchor().as_bytes(), case.bytes("shared_anchor_script_pubkey"));
     }
@@ -100,6 +104,20 @@ fn format_weights(case: &Json<'_>) {
             other => panic!("{}: unknown figure {other}", case.place()),
         };
         assert!(figure <= bound.to_wu(), "{}: {name}", case.place());
+    }
+}
+
+/// An HTLC transaction without a fee input is the claim's input, its pair, and the rest of a transaction. The
+/// specification counts one unit more for the success.
+fn htlc_transaction_weights(format: CommitmentFormat) {
+    for (name, direction) in
+        [("htlc_timeout_input", HtlcDirection::Offered), ("htlc_success_input", HtlcDirection::Received)]
+    {
+        let pair = TxOut { value: Amount::ZERO, script_pubkey: scripts::p2wsh(&ScriptBuf::new()) };
+        let rest = 4 * (4 + 1 + 1 + 4) + 2 + pair.weight().to_wu();
+        let ours = claim_weight(format, name, LONGEST).unwrap() + rest;
+        let more = u64::from(direction == HtlcDirection::Received);
+        assert_eq!(ours + more, format.htlc_transaction_weight(direction).to_wu(), "{name} in {format:?}");
     }
 }
 
@@ -118,52 +136,92 @@ fn input_weight(witness: &Witness) -> u64 {
     input.segwit_weight().to_wu()
 }
 
-/// A whole transaction with one input and one output that pays to a key's hash.
-fn sweep_weight(witness: Witness) -> u64 {
-    let input = TxIn {
-        previous_output: OutPoint::null(),
-        script_sig: ScriptBuf::new(),
-        sequence: Sequence::MAX,
-        witness,
-    };
+/// What a whole transaction weighs besides its input: one output that pays to a key's hash, and the segwit marker.
+fn rest_of_sweep() -> u64 {
     let output = TxOut { value: Amount::ZERO, script_pubkey: scripts::p2wpkh(&key()) };
-    let transaction = Transaction {
-        version: Version::TWO,
-        lock_time: LockTime::ZERO,
-        input: vec![input],
-        output: vec![output],
-    };
-    transaction.weight().to_wu()
+    let transaction =
+        Transaction { version: Version::TWO, lock_time: LockTime::ZERO, input: vec![], output: vec![output] };
+    4 * transaction.base_size() as u64 + 2
 }
 
-/// The witness of each kind of spend.
-fn witness(format: CommitmentFormat, name: &str, lengths: Lengths) -> Option<Witness> {
-    let signature = vec![0; lengths.signature];
-    let delayed = scripts::delayed(&key(), lengths.delay, &key()).into_bytes();
-    let htlc = |direction| htlc_script(format, direction, lengths).into_bytes();
-    let (offered, received) = (HtlcDirection::Offered, HtlcDirection::Received);
-    let preimage = vec![0; 32];
-    let revocation = vec![0; 33];
-    let elements = match name {
-        "funding_input" => {
-            vec![vec![], signature.clone(), signature, scripts::funding(&key(), &key()).into_bytes()]
-        }
-        "htlc_timeout_input" => vec![vec![], signature.clone(), signature, vec![], htlc(offered)],
-        "htlc_success_input" => vec![vec![], signature.clone(), signature, preimage, htlc(received)],
-        // From the counterparty's commitment, where what we receive was offered.
-        "claim_htlc_success" => vec![signature, preimage, htlc(offered)],
-        "claim_htlc_timeout" => vec![signature, vec![], htlc(received)],
-        "to_local_delayed" | "htlc_delayed" => vec![signature, vec![], delayed],
-        "main_penalty" | "claim_htlc_penalty" => vec![signature, vec![1], delayed],
-        "htlc_offered_penalty" => vec![signature, revocation, htlc(offered)],
-        "htlc_received_penalty" => vec![signature, revocation, htlc(received)],
-        "to_remote" => match scripts::to_countersignatory(format, &key()).1 {
-            Some(script) => vec![signature, script.into_bytes()],
-            None => vec![signature, vec![0; 33]],
-        },
-        _ => return None,
+/// A claim of each kind; all keys are alike, and no signature is made.
+fn claim(format: CommitmentFormat, name: &str, lengths: Lengths) -> Option<Claim> {
+    let context = context(format, lengths.delay);
+    let keys = CommitmentKeys {
+        per_commitment_point: key(),
+        revocation: key(),
+        broadcaster_delayed: key(),
+        htlc: Some(HtlcKeys { broadcaster: key(), countersignatory: key() }),
     };
-    Some(Witness::from_slice(&elements))
+    let preimage = PaymentPreimage::from_bytes([2; 32]);
+    let htlc = |direction| HtlcSpec {
+        direction,
+        id: 0,
+        amount: Msat::from_sat_u32(1_000),
+        payment_hash: preimage.payment_hash(),
+        cltv_expiry: lengths.expiry,
+    };
+    let found = Found {
+        outpoint: OutPoint::null(),
+        output: TxOut { value: Amount::from_sat(1_000), script_pubkey: ScriptBuf::new() },
+        height: 1,
+    };
+    let own = Own { context: &context, keys: &keys, number: 0 };
+    let theirs = Theirs { context: &context, keys: &keys };
+    let secret = CommitmentSecret::from_bytes([3; 32]);
+    let revoked = Revoked { context: &context, keys: &keys, secret: &secret };
+    let (offered, received) = (htlc(HtlcDirection::Offered), htlc(HtlcDirection::Received));
+    let own_htlc = |htlc, found| {
+        let countersignature = &CompactSignature::from_bytes([1; 64]);
+        own.htlc(OwnHtlc { htlc, countersignature, preimage: Some(&preimage) }, found).unwrap()
+    };
+    Some(match name {
+        "htlc_timeout_input" => own_htlc(&offered, found),
+        "htlc_success_input" => own_htlc(&received, found),
+        // From the counterparty's commitment, where what we receive was offered.
+        "claim_htlc_success" => theirs.htlc(&offered, Some(&preimage), found).unwrap(),
+        "claim_htlc_timeout" => theirs.htlc(&received, None, found).unwrap(),
+        "to_local_delayed" => own.to_local(found),
+        "htlc_delayed" => own.second_stage(0, found),
+        "main_penalty" => revoked.to_local(found),
+        "claim_htlc_penalty" => revoked.second_stage(found),
+        "htlc_offered_penalty" => revoked.htlc(&offered, found).unwrap(),
+        "htlc_received_penalty" => revoked.htlc(&received, found).unwrap(),
+        "to_remote" => theirs.to_remote(found),
+        _ => return None,
+    })
+}
+
+fn context(format: CommitmentFormat, to_self_delay_blocks: u16) -> ChannelContext {
+    let point = key().into();
+    let basepoints =
+        Basepoints { funding: point, revocation: point, payment: point, delayed_payment: point, htlc: point };
+    let party = PartyParameters { basepoints, to_self_delay_blocks };
+    ChannelContext::new(ChannelParameters {
+        format,
+        funding_outpoint: OutPoint::null(),
+        funding_amount: Amount::from_sat(1_000_000),
+        opener: Side::Holder,
+        holder: party,
+        counterparty: party,
+        dust_limit: limits::MIN_DUST_LIMIT,
+    })
+    .unwrap()
+}
+
+/// What the engine counts with for a claim's input, but for signatures of that length: it counts the longest with a low
+/// S, and the specification one byte more.
+fn claim_weight(format: CommitmentFormat, name: &str, lengths: Lengths) -> Option<u64> {
+    if name == "funding_input" {
+        let signature = vec![0; lengths.signature];
+        let script = scripts::funding(&key(), &key()).into_bytes();
+        let witness = [vec![], signature.clone(), signature, script];
+        return Some(input_weight(&Witness::from_slice(&witness)));
+    }
+    let claim = claim(format, name, lengths)?;
+    let signatures = if claim.paired_output().is_some() { 2 } else { 1 };
+    let more = (lengths.signature - SHORTEST.signature) as u64;
+    Some(claim.input_weight().to_wu() + signatures * more)
 }
 
 /// Other implementations' constants depend on the delays and expiries they were measured with: ours enclose them.
@@ -176,9 +234,9 @@ fn sweep_weights(case: &Json<'_>) {
     };
     for (name, figure) in case.numbers() {
         let weight = |lengths| {
-            let witness = witness(format, name, lengths)
+            let input = claim_weight(format, name, lengths)
                 .unwrap_or_else(|| panic!("{}: unknown figure {name}", case.place()));
-            if name.ends_with("_input") { input_weight(&witness) } else { sweep_weight(witness) }
+            if name.ends_with("_input") { input } else { input + rest_of_sweep() }
         };
         let enclosing = weight(SHORTEST)..=weight(LONGEST);
         assert!(enclosing.contains(&figure), "{}: {name}: {figure} not in {enclosing:?}", case.place());
@@ -203,7 +261,7 @@ fn taproot_weights(case: &Json<'_>) {
         } else if name.starts_with("per_untrimmed") {
             output.weight().to_wu()
         } else {
-            sweep_weight(by_key.clone())
+            input_weight(&by_key) + rest_of_sweep()
         };
         assert!(figure >= floor, "{}: {name}: {figure} is below the {floor} of a spend by key", case.place());
     }
@@ -211,8 +269,8 @@ fn taproot_weights(case: &Json<'_>) {
 
 fn penalty_weights(case: &Json<'_>) {
     let format = CommitmentFormat::StaticRemoteKey;
-    let size = |name: &str, lengths| witness(format, name, lengths).unwrap().size() as u64;
     let input = 4 * 41;
+    let size = |name: &str, lengths| claim_weight(format, name, lengths).unwrap() - input;
     assert_eq!(case.number("txinput_weight"), input);
     for (kind, ours) in [
         ("to_local_penalty", "main_penalty"),
@@ -233,7 +291,7 @@ fn penalty_weights(case: &Json<'_>) {
     };
     assert_eq!(case.number("rest_of_tx_non_witness_bytes"), empty.base_size() as u64);
     assert_eq!(case.number("segwit_header_bytes"), 2);
-    let to_remote = input_weight(&witness(format, "to_remote", SHORTEST).unwrap());
+    let to_remote = claim_weight(format, "to_remote", SHORTEST).unwrap();
     assert_eq!(case.number("optional_to_remote_p2wpkh_input_weight"), to_remote);
     assert_eq!(case.number("max_standard_weight"), u64::from(bitcoin::policy::MAX_STANDARD_TX_WEIGHT));
     let room = case.number("max_standard_weight")

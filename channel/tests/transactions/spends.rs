@@ -17,12 +17,12 @@ use channel::keys::{
 };
 use channel::parameters::{ChannelContext, PartyParameters, Side};
 use channel::scripts;
-use channel::signer::{HtlcSpend, Signer, SignerError};
+use channel::signer::Signer;
 
 use super::pair::{pair, preimage, spec_with_htlcs, spends};
 
 #[test]
-fn the_owner_publishes_its_commitment_and_claims_every_htlc_with_a_fee_input_of_its_own() {
+fn the_owner_publishes_its_commitment_with_both_signatures() {
     for format in CommitmentFormat::ALL {
         let pair = pair(format);
         let spec = spec_with_htlcs();
@@ -34,29 +34,6 @@ fn the_owner_publishes_its_commitment_and_claims_every_htlc_with_a_fee_input_of_
             let signed = commitment.signed(&owner.context, &signature, &countersigned.commitment).unwrap();
             assert!(spends(&signed, 0, &owner.context.funding_output()));
             assert!(!spends(&signed, 0, &TxOut { value: Amount::ONE_SAT, ..owner.context.funding_output() }));
-            assert_eq!(commitment.htlcs().len(), 2);
-
-            for (position, transaction) in commitment.htlc_transactions().enumerate() {
-                let mut bumped = transaction.transaction().clone();
-                if format.htlc_sighash_type() != EcdsaSighashType::All {
-                    bumped.input.push(foreign_input());
-                    bumped.output.push(TxOut {
-                        value: Amount::from_sat(900),
-                        script_pubkey: scripts::shared_anchor(),
-                    });
-                }
-                let spend = HtlcSpend { position, transaction: &bumped, input_index: 0 };
-                let broadcaster =
-                    owner.signer.sign_holder_htlc(&owner.key, &owner.context, &commitment, spend).unwrap();
-                let signatures =
-                    HtlcSignatures { broadcaster, countersignatory: countersigned.htlcs[position] };
-                let opened = preimage();
-                let key =
-                    (transaction.spent_output().htlc.direction == HtlcDirection::Received).then_some(&opened);
-                bumped.input[0].witness = transaction.witness(&signatures, key).unwrap();
-                let spent = &signed.output[transaction.spent_output().output_index as usize];
-                assert!(spends(&bumped, 0, spent), "{format:?}, HTLC {position}");
-            }
         }
     }
 }
@@ -83,22 +60,6 @@ fn an_htlc_transaction_takes_the_right_preimage_and_only_where_it_belongs() {
             }
         }
     }
-}
-
-#[test]
-fn an_htlc_is_signed_only_for_a_transaction_that_spends_it() {
-    let pair = pair(CommitmentFormat::ZeroFeeCommitments);
-    let owner = &pair.opener;
-    let commitment = owner.own(&spec_with_htlcs());
-    let first = commitment.htlc_transactions().next().unwrap();
-    let sign = |position, input_index| {
-        let spend = HtlcSpend { position, transaction: first.transaction(), input_index };
-        owner.signer.sign_holder_htlc(&owner.key, &owner.context, &commitment, spend)
-    };
-    assert!(sign(0, 0).is_ok());
-    assert_eq!(sign(1, 0), Err(SignerError::WrongInput { index: 0 }));
-    assert_eq!(sign(0, 1), Err(SignerError::WrongInput { index: 1 }));
-    assert_eq!(sign(2, 0), Err(SignerError::NoSuchHtlc { position: 2 }));
 }
 
 fn foreign_input() -> TxIn {
