@@ -152,6 +152,8 @@ impl Node for RpcClient {
 pub struct Broadcaster<N> {
     node: N,
     pending: Mutex<BTreeMap<Txid, Pending>>,
+    /// Held by the resubmission under way.
+    resubmitting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone)]
@@ -163,7 +165,7 @@ struct Pending {
 impl<N: Node> Broadcaster<N> {
     /// Publishes through `node`.
     pub fn new(node: N) -> Self {
-        Self { node, pending: Mutex::new(BTreeMap::new()) }
+        Self { node, pending: Mutex::new(BTreeMap::new()), resubmitting: tokio::sync::Mutex::new(()) }
     }
 
     /// Publishes `what` and keeps it for resubmission, also if this attempt fails, until [`Broadcaster::forget`].
@@ -187,8 +189,10 @@ impl<N: Node> Broadcaster<N> {
         self.judge(&transaction, txid, result).await
     }
 
-    /// Sends again everything that is not in the chain. Results are in the order of the ids.
+    /// Sends again everything that is not in the chain. Results are in the order of the ids; none if an earlier call is
+    /// still at it: while many blocks are caught up with, each would add the whole list to the node's queue.
     pub async fn resubmit(&self) -> Result<Vec<(Txid, Result<Published, PublishError>)>, RpcError> {
+        let Ok(_turn) = self.resubmitting.try_lock() else { return Ok(Vec::new()) };
         let waiting: Vec<(Txid, Arc<Transaction>)> = self
             .lock()
             .iter()

@@ -54,12 +54,14 @@ pub struct FeeEstimator {
     bounds: FeeBounds,
     fallback: FeeRate,
     last: Option<(u16, Instant, FeeRate)>,
+    /// When bitcoind last had no answer, if it has given none since.
+    silent: Option<Instant>,
 }
 
 impl FeeEstimator {
     /// An estimator that answers `fallback`, held within `bounds`, while bitcoind has no estimate.
     pub fn new(bounds: FeeBounds, fallback: FeeRate) -> Self {
-        Self { bounds, fallback, last: None }
+        Self { bounds, fallback, last: None, silent: None }
     }
 
     /// The bounds.
@@ -82,6 +84,21 @@ impl FeeEstimator {
         let feerate = choose(self.bounds, self.fallback, estimate, minimum);
         self.last = Some((target_blocks, Instant::now(), feerate));
         Ok(feerate)
+    }
+
+    /// The same, but never an error and never long: while bitcoind cannot say, its last answer serves, or the fallback, and
+    /// it is asked again only after [`limits::FEE_ESTIMATE_PAUSE`], so that a node that hangs holds nobody up twice.
+    pub async fn estimate_or_last(&mut self, rpc: &RpcClient, target_blocks: u16) -> FeeRate {
+        let paused = self.silent.is_some_and(|at| at.elapsed() < limits::FEE_ESTIMATE_PAUSE);
+        if !paused {
+            let estimate = self.estimate(rpc, target_blocks);
+            if let Ok(Ok(feerate)) = tokio::time::timeout(limits::FEE_ESTIMATE_WAIT, estimate).await {
+                self.silent = None;
+                return feerate;
+            }
+            self.silent = Some(Instant::now());
+        }
+        self.last.map_or(self.bounds.clamp(self.fallback), |(_, _, feerate)| feerate)
     }
 }
 

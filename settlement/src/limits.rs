@@ -116,5 +116,9 @@ pub const FUNDING_TIMEOUT_BLOCKS: u32 = channel::limits::FUNDING_TIMEOUT_BLOCKS;
 /// The desk looks around at least this often; nothing depends on it.
 pub const DESK_IDLE: Duration = Duration::from_secs(3_600);
 
-/// How long a request waits for bitcoind's fee estimate before the fallback serves.
+/// How long bitcoind is not asked for a feerate after it had no answer: requests come by the thousand after a start,
+/// and none of them should wait for a node that hangs.
+pub const FEE_ESTIMATE_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long a request waits for bitcoind's fee estimate before the last one serves, or the fallback.
 pub const FEE_ESTIMATE_WAIT: Duration = Duration::from_secs(2);

@@ -190,3 +190,32 @@ async fn many_are_sent_again_in_batches() {
     ids.dedup();
     assert_eq!(ids.len(), 250);
 }
+
+/// A node that never answers.
+struct Hanging(std::sync::atomic::AtomicUsize);
+
+impl Node for &Hanging {
+    async fn send(&self, _: &[&Transaction]) -> Result<Vec<Result<Txid, RpcError>>, RpcError> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        std::future::pending().await
+    }
+
+    async fn locate(&self, _: &Transaction, _: Txid) -> Result<Option<Published>, RpcError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_slow_node_is_not_sent_the_list_twice_at_once() {
+    let node = Hanging(Default::default());
+    let broadcaster = Broadcaster::new(&node);
+    let polled_once = std::time::Duration::ZERO;
+    assert!(tokio::time::timeout(polled_once, broadcaster.publish(&transaction(1))).await.is_err());
+    let mut first = Box::pin(broadcaster.resubmit());
+    assert!(tokio::time::timeout(polled_once, &mut first).await.is_err());
+    let second = tokio::time::timeout(polled_once, broadcaster.resubmit()).await;
+    assert_eq!(second, Ok(Ok(Vec::new())), "one is at it already");
+    drop(first);
+    assert!(tokio::time::timeout(polled_once, broadcaster.resubmit()).await.is_err());
+    assert_eq!(node.0.load(std::sync::atomic::Ordering::SeqCst), 3);
+}

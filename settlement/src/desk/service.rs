@@ -11,10 +11,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bitcoin::{Address, FeeRate, Txid};
+use bitcoin::{Address, Txid};
 use channel::event::Command;
 use channel::ids::OwnerId;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::{Broadcast, Desk, DeskError, DeskReport, DeskRequest, DeskSummary, Moment, Outcome};
 use crate::broadcast::{Broadcaster, Publishable};
@@ -142,10 +143,10 @@ pub struct DeskService<H, S> {
     desk: Desk,
     host: H,
     rpc: RpcClient,
-    follower: Follower<S>,
+    /// Until it is given to the task that reads blocks.
+    follower: Option<Follower<S>>,
     broadcaster: Arc<Broadcaster<RpcClient>>,
     estimator: FeeEstimator,
-    fallback_feerate: FeeRate,
     /// How long tickets wait for company before they are merged.
     batch_wait: Duration,
     asks: mpsc::UnboundedReceiver<Ask>,
@@ -164,11 +165,10 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
         let service = Self {
             broadcaster: Arc::new(Broadcaster::new(rpc.clone())),
             estimator: FeeEstimator::new(fees, limits::FEERATE_FALLBACK),
-            fallback_feerate: fees.clamp(limits::FEERATE_FALLBACK),
             desk,
             host,
             rpc,
-            follower,
+            follower: Some(follower),
             batch_wait,
             asks: asked,
             height,
@@ -187,6 +187,12 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
     async fn work(&mut self, first: Outcome) -> Result<std::convert::Infallible, DeskEnd> {
         self.perform(first).await?;
         let (results, mut published) = mpsc::unbounded_channel();
+        let (steps, mut stepped) = mpsc::channel(1);
+        // Aborted when this function ends.
+        let mut reading = JoinSet::new();
+        if let Some(follower) = self.follower.take() {
+            reading.spawn(read_blocks(follower, steps));
+        }
         let mut batch_due: Option<tokio::time::Instant> = None;
         loop {
             let wake = batch_due.unwrap_or_else(|| tokio::time::Instant::now() + limits::DESK_IDLE);
@@ -198,10 +204,13 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
                     self.broadcast(broadcasts, &results);
                 }
                 Some((txid, result)) = published.recv() => self.note(txid, result),
-                step = self.follower.next() => {
-                    let broadcasts = self.take(step?).await?;
+                step = stepped.recv() => {
+                    let Some(step) = step else { return Err(end_of(reading).await) };
+                    let Step { step, taken } = step?;
+                    let broadcasts = self.take(step).await?;
                     self.broadcast(broadcasts, &results);
                     self.resubmit(&results);
+                    let _ = taken.send(());
                 }
                 () = tokio::time::sleep_until(wake) => {
                     if batch_due.take().is_some() {
@@ -329,18 +338,46 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
     }
 
     async fn moment(&mut self) -> Moment {
-        // While bitcoind cannot say, the fallback serves: nothing is published before it is back anyway.
-        let estimate = self.estimator.estimate(&self.rpc, limits::FEE_TARGET_BLOCKS);
-        let feerate = match tokio::time::timeout(limits::FEE_ESTIMATE_WAIT, estimate).await {
-            Ok(Ok(feerate)) => feerate,
-            Ok(Err(_)) | Err(_) => self.fallback_feerate,
-        };
+        // While bitcoind cannot say, nothing is published anyway.
+        let feerate = self.estimator.estimate_or_last(&self.rpc, limits::FEE_TARGET_BLOCKS).await;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         Moment {
             unix_seconds: since_1970.map_or(0, |elapsed| elapsed.as_secs()),
             feerate,
             randomness: self.host.randomness(),
         }
+    }
+}
+
+/// A step of the chain on its way to the desk.
+struct Step {
+    step: ChainStep,
+    taken: oneshot::Sender<()>,
+}
+
+/// Reads blocks, whatever is asked of the desk meanwhile. The next step is looked for once the desk has taken the last
+/// one in, so that "synced" is said of the desk too.
+async fn read_blocks<S: BlockSource>(
+    mut follower: Follower<S>,
+    steps: mpsc::Sender<Result<Step, FollowError>>,
+) {
+    loop {
+        let next = follower.next().await;
+        let failed = next.is_err();
+        let (taken, was_taken) = oneshot::channel();
+        let sent = steps.send(next.map(|step| Step { step, taken })).await;
+        // A desk that ended takes nothing more.
+        if failed || sent.is_err() || was_taken.await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Why the blocks' reader is gone: it never ends by itself without a word. A panic of its goes on here.
+async fn end_of(mut reading: JoinSet<()>) -> DeskEnd {
+    match reading.join_next().await {
+        Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Some(Ok(()) | Err(_)) | None => DeskEnd::Stopped,
     }
 }
 

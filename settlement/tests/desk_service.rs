@@ -1,0 +1,115 @@
+//! The desk at work, with a node that takes its time.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bitcoin::{Block, BlockHash};
+use channel::event::Command;
+use channel::ids::OwnerId;
+use common::hub;
+use common::rig::{FINAL_DEPTH, config};
+use settlement::desk::service::{DeskHost, DeskService, Stopping};
+use settlement::desk::{Desk, DeskReport, DeskRequest, Replay};
+use settlement::follow::{BlockRef, BlockSource, ChainMemory, SourceTip};
+use settlement::pool::VerifyPool;
+use settlement::rpc::{Auth, RpcClient, RpcConfig, RpcError};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+struct Host;
+
+impl DeskHost for Host {
+    async fn deliver(&self, _: Vec<(OwnerId, Command)>) {}
+    async fn height(&self, _: u32, _: u32) {}
+    async fn append(&self, _: Vec<Vec<u8>>, _: Option<Vec<u8>>) -> Result<(), Stopping> {
+        Ok(())
+    }
+    fn randomness(&self) -> [u8; 32] {
+        [1; 32]
+    }
+    fn report(&self, _: DeskReport) {}
+}
+
+/// Is asked for hashes, and never answers.
+#[derive(Default)]
+struct Slow {
+    asked: AtomicUsize,
+    was_asked: Notify,
+}
+
+#[derive(Clone, Default)]
+struct SlowSource(Arc<Slow>);
+
+impl BlockSource for SlowSource {
+    async fn tip(&self) -> Result<SourceTip, RpcError> {
+        std::future::pending().await
+    }
+    async fn hashes(&self, _: Range<u32>) -> Result<Vec<BlockHash>, RpcError> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        self.0.was_asked.notify_one();
+        std::future::pending().await
+    }
+    async fn block(&self, _: BlockHash) -> Result<Arc<Block>, RpcError> {
+        std::future::pending().await
+    }
+    async fn wait(&self, _: BlockHash) -> Result<(), RpcError> {
+        std::future::pending().await
+    }
+    async fn check(&self) -> Result<(), RpcError> {
+        Ok(())
+    }
+}
+
+fn open() -> Desk {
+    let hash = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).block_hash();
+    let start = ChainMemory::starting_at(BlockRef { height: 0, hash }, FINAL_DEPTH);
+    let pool = Arc::new(VerifyPool::new(NonZeroUsize::new(1)).unwrap());
+    Desk::open(config(), Replay::default(), start, Arc::new(hub()), pool).unwrap().0
+}
+
+fn client(address: String) -> RpcClient {
+    let auth = Auth::UserPassword { user: "u".into(), password: "p".into() };
+    RpcClient::new(RpcConfig { timeout: Duration::from_millis(100), ..RpcConfig::new(address, auth) })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_do_not_keep_the_desk_from_reading_blocks() {
+    let source = SlowSource::default();
+    let rpc = client("127.0.0.1:1".into());
+    let (service, desk) = DeskService::new(open(), Host, rpc, source.clone(), Duration::ZERO);
+    let running = tokio::spawn(service.run(Default::default()));
+    source.0.was_asked.notified().await;
+    for _ in 0..20 {
+        desk.summary().await.unwrap();
+    }
+    desk.stop().await.unwrap();
+    running.await.unwrap();
+    assert_eq!(source.0.asked.load(Ordering::SeqCst), 1, "each question would start the reading anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hangs_is_not_asked_for_a_feerate_at_every_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rpc = client(listener.local_addr().unwrap().to_string());
+    let (service, desk) = DeskService::new(open(), Host, rpc, SlowSource::default(), Duration::ZERO);
+    let running = tokio::spawn(service.run(Default::default()));
+    for owner in 0..5 {
+        desk.request(OwnerId(owner), DeskRequest::Forget);
+        desk.request(OwnerId(owner), DeskRequest::ReleaseCoins { transaction: None });
+    }
+    desk.stop().await.unwrap();
+    running.await.unwrap();
+    let mut asked = 0;
+    while let Ok(accepted) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
+        accepted.unwrap();
+        asked += 1;
+    }
+    assert!(asked <= 1, "asked {asked} times");
+}
