@@ -21,7 +21,8 @@ use channel::closing::{
 use channel::keys::CompactSignature;
 use channel::signer::Signer;
 
-use crate::fees::{FeeBounds, fee_for};
+pub use crate::fees::Unconfirmed;
+use crate::fees::{FeeBounds, Outbid, fee_for};
 use crate::limits;
 use crate::onchain::{OnchainError, OnchainWallet};
 use crate::verify::{BatchCoin, BatchJob, CloseJob};
@@ -37,15 +38,6 @@ pub struct BatchTicket {
     pub signature: CompactSignature,
     /// The unconfirmed transaction that spends the channel now, if there is one: an earlier batch.
     pub spent_by: Option<Txid>,
-}
-
-/// An unconfirmed transaction that a batch replaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unconfirmed {
-    /// Its fee, with that of its descendants.
-    pub fee: Amount,
-    /// Its weight.
-    pub weight: Weight,
 }
 
 /// What to merge, and how.
@@ -176,7 +168,7 @@ pub enum SignBatchError {
 /// Merges as many tickets as one standard transaction holds and as may be replaced at once.
 pub fn merge(request: &BatchRequest<'_>) -> Result<Merged, BatchError> {
     let (chosen, left) = choose(request)?;
-    let replaced = Replaced::of(request, &chosen)?;
+    let replaced = outbid(request, &chosen)?;
     let (paired, lone): (Vec<BatchTicket>, Vec<BatchTicket>) =
         chosen.into_iter().partition(|ticket| ticket.spec.payout().is_some());
     let tickets = [paired, lone].concat();
@@ -212,49 +204,20 @@ fn choose(request: &BatchRequest<'_>) -> Result<(Vec<BatchTicket>, Vec<BatchTick
     Ok((chosen, left))
 }
 
-/// What must be outbid (BIP 125, rules 3, 4 and 6).
-#[derive(Debug, Clone, Copy)]
-struct Replaced {
-    fee: Amount,
-    /// Above every feerate replaced; zero if nothing is.
-    feerate: FeeRate,
-    incremental: FeeRate,
-    any: bool,
-}
-
-impl Replaced {
-    fn of(request: &BatchRequest<'_>, chosen: &[BatchTicket]) -> Result<Self, BatchError> {
-        let conflicts: BTreeSet<Txid> = chosen.iter().filter_map(|ticket| ticket.spent_by).collect();
-        let mut replaced = Self {
-            fee: Amount::ZERO,
-            feerate: FeeRate::ZERO,
-            incremental: request.incremental,
-            any: !conflicts.is_empty(),
-        };
-        for txid in conflicts {
-            let old = request.unconfirmed.get(&txid).ok_or(BatchError::UnknownConflict { txid })?;
-            replaced.fee = replaced.fee.checked_add(old.fee).ok_or(BatchError::ImpossibleSum)?;
-            let per_kwu = old.fee.to_sat().saturating_mul(1_000) / old.weight.to_wu().max(1);
-            replaced.feerate = replaced.feerate.max(FeeRate::from_sat_per_kwu(per_kwu.saturating_add(1)));
-        }
-        Ok(replaced)
+/// What must be outbid.
+fn outbid(request: &BatchRequest<'_>, chosen: &[BatchTicket]) -> Result<Outbid, BatchError> {
+    let conflicts: BTreeSet<Txid> = chosen.iter().filter_map(|ticket| ticket.spent_by).collect();
+    let mut replaced = Vec::with_capacity(conflicts.len());
+    for txid in conflicts {
+        replaced.push(*request.unconfirmed.get(&txid).ok_or(BatchError::UnknownConflict { txid })?);
     }
-
-    /// The least fee for a transaction of this weight.
-    fn minimum(&self, weight: Weight) -> Option<Amount> {
-        if !self.any {
-            return Some(Amount::ZERO);
-        }
-        let size = Weight::from_vb(weight.to_vbytes_ceil())?;
-        let outbid = self.fee.checked_add(fee_for(self.incremental, size))?;
-        Some(outbid.max(fee_for(self.feerate, weight)))
-    }
+    Outbid::of(&replaced, request.incremental).ok_or(BatchError::ImpossibleSum)
 }
 
 /// Tickets in their final order, to be balanced with fee, coins and the hub's output.
 struct Draft<'a> {
     request: &'a BatchRequest<'a>,
-    replaced: Replaced,
+    replaced: Outbid,
     tickets: Vec<BatchTicket>,
 }
 
@@ -317,7 +280,7 @@ impl Draft<'_> {
 
     fn fee(&self, weight: Weight) -> Result<Amount, BatchError> {
         let wanted = fee_for(self.request.fees.clamp(self.request.feerate), weight);
-        let minimum = self.replaced.minimum(weight).ok_or(BatchError::ImpossibleSum)?;
+        let minimum = self.replaced.minimum(weight, weight).ok_or(BatchError::ImpossibleSum)?;
         Ok(wanted.max(minimum))
     }
 

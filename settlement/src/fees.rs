@@ -49,6 +49,56 @@ pub fn fee_for(feerate: FeeRate, weight: Weight) -> Amount {
     u64::try_from(product.div_ceil(1_000)).map_or(Amount::MAX, Amount::from_sat)
 }
 
+/// The highest whole feerate at which `weight` costs no more than `fee`.
+pub fn feerate_within(fee: Amount, weight: Weight) -> FeeRate {
+    let per_kwu = u128::from(fee.to_sat()) * 1_000 / u128::from(weight.to_wu().max(1));
+    FeeRate::from_sat_per_kwu(u64::try_from(per_kwu).unwrap_or(u64::MAX))
+}
+
+/// An unconfirmed transaction that another replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// Its fee, with that of its descendants.
+    pub fee: Amount,
+    /// Its weight.
+    pub weight: Weight,
+}
+
+/// What a replacement must outbid (BIP 125, rules 3, 4 and 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outbid {
+    fee: Amount,
+    /// Above every feerate replaced; zero if nothing is.
+    feerate: FeeRate,
+    incremental: FeeRate,
+    any: bool,
+}
+
+impl Outbid {
+    /// Of these transactions together; `None` if their fees sum up to more than there can be.
+    pub(crate) fn of(replaced: &[Unconfirmed], incremental: FeeRate) -> Option<Self> {
+        let mut outbid =
+            Self { fee: Amount::ZERO, feerate: FeeRate::ZERO, incremental, any: !replaced.is_empty() };
+        for old in replaced {
+            outbid.fee = outbid.fee.checked_add(old.fee)?;
+            let per_kwu = feerate_within(old.fee, old.weight).to_sat_per_kwu();
+            outbid.feerate = outbid.feerate.max(FeeRate::from_sat_per_kwu(per_kwu.saturating_add(1)));
+        }
+        Some(outbid)
+    }
+
+    /// The least fee of a transaction of weight `own`, which comes in a package of weight `package`: the same if it comes
+    /// alone.
+    pub(crate) fn minimum(&self, own: Weight, package: Weight) -> Option<Amount> {
+        if !self.any {
+            return Some(Amount::ZERO);
+        }
+        let size = Weight::from_vb(package.to_vbytes_ceil())?;
+        let outbid = self.fee.checked_add(fee_for(self.incremental, size))?;
+        Some(outbid.max(fee_for(self.feerate, own)))
+    }
+}
+
 /// Asks bitcoind for feerates.
 pub struct FeeEstimator {
     bounds: FeeBounds,
@@ -147,5 +197,33 @@ mod tests {
         assert_eq!(fee_for(rate(253), Weight::from_wu(1)), Amount::from_sat(1));
         assert_eq!(fee_for(rate(1_000), Weight::from_wu(500)), Amount::from_sat(500));
         assert_eq!(fee_for(FeeRate::MAX, Weight::MAX), Amount::MAX);
+    }
+
+    #[test]
+    fn a_replacement_pays_more_than_all_it_replaces_and_for_its_own_size() {
+        let old = |fee, weight| Unconfirmed { fee: Amount::from_sat(fee), weight: Weight::from_wu(weight) };
+        let minimum = |replaced: &[Unconfirmed], own, package| {
+            let outbid = Outbid::of(replaced, rate(250)).unwrap();
+            outbid.minimum(Weight::from_wu(own), Weight::from_wu(package)).unwrap().to_sat()
+        };
+        assert_eq!(minimum(&[], 400, 400), 0);
+        // 101 virtual bytes of its own.
+        assert_eq!(minimum(&[old(1_000, 1_000), old(500, 1_000)], 401, 401), 1_500 + 101);
+        // A larger one must beat the highest feerate too: 1,001 sat for 1,000 weight units.
+        assert_eq!(minimum(&[old(1_000, 1_000)], 4_000, 4_000), 4_004);
+        // In a package its parent's size is paid for as well.
+        assert_eq!(minimum(&[old(1_000, 1_000)], 400, 2_000), 1_500);
+        assert_eq!(Outbid::of(&[old(u64::MAX, 1), old(1, 1)], rate(250)), None);
+    }
+
+    #[test]
+    fn a_feerate_within_a_fee_never_costs_more() {
+        for (fee, weight) in [(1_000, 561), (1, 4_000), (0, 1), (999_999, 400_000)] {
+            let (fee, weight) = (Amount::from_sat(fee), Weight::from_wu(weight));
+            let highest = feerate_within(fee, weight);
+            assert!(fee_for(highest, weight) <= fee, "{fee} {weight}");
+            let above = FeeRate::from_sat_per_kwu(highest.to_sat_per_kwu() + 1);
+            assert!(fee_for(above, weight) > fee || highest == above, "{fee} {weight}");
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! Why a close must not be published: one variant a rule, with what was found and what was expected.
 //!
-//! `tests/mutations.rs` has a case for each variant: one valid batch, one thing changed, exactly this flaw.
+//! `tests/mutations/` has a case for each variant and each kind of close that the rule is for: one valid close, one thing
+//! changed, exactly this flaw. In a package the rules of transactions are about the child, unless they name the parent.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, EcdsaSighashType, OutPoint, ScriptBuf, Sequence, Weight};
+use bitcoin::{Amount, EcdsaSighashType, OutPoint, ScriptBuf, Sequence, TxOut, Txid, Weight};
+use channel::claim::ClaimError;
 use channel::closing::TicketFlaw;
 
-use crate::verify::CoinFlaw;
+use crate::claim::ContestClass;
+use crate::verify::{CoinFlaw, FundingWitnessFlaw};
 
 /// Whose signature in a 2-of-2 witness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,23 +22,23 @@ pub enum Party {
 }
 
 /// A rule that a close breaks. The first broken one in the order of the checks is reported: the transaction's form, the
-/// tickets, inputs, outputs, amounts, then witnesses input by input.
+/// tickets or claims, inputs, outputs, amounts, then witnesses input by input. A package's parent comes before its child.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
-    /// Every ticket signs version 2.
-    #[error("version {}, {} is signed", .found.0, .expected.0)]
+    /// Tickets sign version 2 and HTLC transactions theirs; a commitment's child is TRUC too.
+    #[error("version {}, {} is needed", .found.0, .expected.0)]
     Version {
         /// The transaction's version.
         found: Version,
-        /// The version that tickets sign.
+        /// The version needed.
         expected: Version,
     },
-    /// Every ticket signs lock time 0.
-    #[error("lock time {found}, {expected} is signed")]
+    /// Tickets sign lock time 0 and HTLC transactions theirs; other claims need the highest of theirs.
+    #[error("lock time {found}, {expected} is needed")]
     LockTime {
         /// The transaction's lock time.
         found: LockTime,
-        /// The lock time that tickets sign.
+        /// The lock time needed.
         expected: LockTime,
     },
     /// A batch without tickets closes nothing.
@@ -55,12 +58,12 @@ pub enum Flaw {
         /// The rule of tickets that it breaks.
         flaw: TicketFlaw,
     },
-    /// Inputs are the tickets', then the hub's coins, and no others.
+    /// Inputs are the tickets', the claims' or the anchor's, then our own coins, and no others.
     #[error("{found} inputs, {expected} expected")]
     InputCount {
         /// Inputs of the transaction.
         found: usize,
-        /// Tickets and coins.
+        /// Tickets, claims or the anchor, and coins.
         expected: usize,
     },
     /// An outpoint is spent twice.
@@ -71,24 +74,24 @@ pub enum Flaw {
         /// The outpoint.
         outpoint: OutPoint,
     },
-    /// An input is not that of the ticket or coin at its index.
+    /// An input is not that of the ticket, claim or coin at its index.
     #[error("input {index} spends {found}, {expected} expected")]
     Input {
         /// The input.
         index: usize,
         /// What it spends.
         found: OutPoint,
-        /// What the ticket or coin at its index names.
+        /// What the ticket, claim or coin at its index names.
         expected: OutPoint,
     },
-    /// Tickets sign the sequence, and the batch must stay replaceable.
+    /// Tickets sign the sequence, claims need it for their delays, and every transaction must stay replaceable.
     #[error("input {index} has sequence {found}, {expected} expected")]
     Sequence {
         /// The input.
         index: usize,
         /// Its sequence.
         found: Sequence,
-        /// The sequence that tickets sign.
+        /// The sequence needed.
         expected: Sequence,
     },
     /// Segwit inputs have an empty script.
@@ -98,7 +101,7 @@ pub enum Flaw {
         index: usize,
     },
     /// A transaction without outputs is invalid.
-    #[error("the batch has no output")]
+    #[error("the transaction has no output")]
     NoOutputs,
     /// The wallet's output is not there.
     #[error("ticket {index} has no output at its index, {expected} expected")]
@@ -128,7 +131,7 @@ pub enum Flaw {
         /// The script agreed.
         expected: ScriptBuf,
     },
-    /// An output beyond the wallets' that pays somebody else than the hub.
+    /// An output beyond those agreed that pays somebody else than us.
     #[error("output {index} pays {value} to a stranger")]
     ForeignOutput {
         /// The output.
@@ -162,7 +165,7 @@ pub enum Flaw {
     Weight {
         /// The transaction's weight.
         found: Weight,
-        /// The standard limit.
+        /// The limit for its kind.
         maximum: Weight,
     },
     /// A fee below the floor.
@@ -231,12 +234,140 @@ pub enum Flaw {
         /// Whose.
         party: Party,
     },
-    /// The witness of a coin that the hub added is wrong.
+    /// The witness of a coin that we added is wrong.
     #[error("input {index}: {flaw}")]
     Coin {
         /// The input.
         index: usize,
         /// What is wrong.
         flaw: CoinFlaw,
+    },
+    /// A fee above what is at stake allows.
+    #[error("fee {found}, at most {budget} may be spent")]
+    Budget {
+        /// The fee.
+        found: Amount,
+        /// The most that may be spent.
+        budget: Amount,
+    },
+    /// A transaction without claims takes nothing.
+    #[error("the transaction takes no claim")]
+    NoClaims,
+    /// Claims by HTLC transaction share a transaction only with those of the same version and lock time.
+    #[error("claim {index} asks for another version or lock time than the first")]
+    MixedForms {
+        /// The claim that differs from the first.
+        index: usize,
+    },
+    /// What the counterparty can contest would take down what it cannot.
+    #[error("claim {index} is contested {found:?}, the first {expected:?}")]
+    MixedContests {
+        /// The claim that differs from the first.
+        index: usize,
+        /// Its class.
+        found: ContestClass,
+        /// The first claim's.
+        expected: ContestClass,
+    },
+    /// A claim that no next block may hold yet.
+    #[error("claim {index} can be in a block from height {earliest} on, the tip is at {tip}")]
+    TooEarly {
+        /// The claim.
+        index: usize,
+        /// The lowest height of its block.
+        earliest: u32,
+        /// The chain's tip.
+        tip: u32,
+    },
+    /// A lock time that the next block does not reach.
+    #[error("lock time {lock_time} is not reached, the tip is at {tip}")]
+    NotFinal {
+        /// The transaction's lock time.
+        lock_time: LockTime,
+        /// The chain's tip.
+        tip: u32,
+    },
+    /// The output beside an HTLC transaction's input is not what the counterparty signed.
+    #[error("output {index} is not the one that the counterparty signed")]
+    Pair {
+        /// Of input and output.
+        index: usize,
+        /// The output there, if there is one.
+        found: Option<TxOut>,
+        /// The output signed.
+        expected: TxOut,
+    },
+    /// The script, the keys, the witness or a signature of a claim is wrong.
+    #[error("claim {index}: {flaw}")]
+    Claim {
+        /// The claim.
+        index: usize,
+        /// What is wrong.
+        flaw: ClaimError,
+    },
+    /// The parent is not our latest commitment.
+    #[error("the parent is {found}, our commitment {expected}")]
+    Parent {
+        /// The parent's id.
+        found: Txid,
+        /// Our commitment's.
+        expected: Txid,
+    },
+    /// Only version-3 parents may have a child that pays for them.
+    #[error("the parent has version {}, 3 is needed", .found.0)]
+    ParentVersion {
+        /// Its version.
+        found: Version,
+    },
+    /// Heavier than nodes relay.
+    #[error("the parent weighs {found}, at most {maximum} is relayed")]
+    ParentWeight {
+        /// Its weight.
+        found: Weight,
+        /// The limit of version 3.
+        maximum: Weight,
+    },
+    /// A commitment spends its channel's funding output and nothing else.
+    #[error("the parent has {found} inputs, 1 is expected")]
+    ParentInputs {
+        /// Its inputs.
+        found: usize,
+    },
+    /// Nodes accept an output of dust only in a transaction without a fee; and a fee would be taken out of balances.
+    #[error("the parent's outputs sum up to {outputs}, its channel holds {funding}")]
+    ParentFee {
+        /// Sum of its outputs.
+        outputs: Amount,
+        /// The channel's capacity.
+        funding: Amount,
+    },
+    /// The parent has no anchor, or more than one.
+    #[error("the parent has {found} anchors, 1 is expected")]
+    Anchors {
+        /// Pay-to-anchor outputs.
+        found: usize,
+    },
+    /// More than an anchor ever holds.
+    #[error("the anchor holds {found}, at most {maximum} is allowed")]
+    AnchorValue {
+        /// Its value.
+        found: Amount,
+        /// The most.
+        maximum: Amount,
+    },
+    /// The parent is not signed by both parties.
+    #[error("the parent's witness: {flaw}")]
+    FundingWitness {
+        /// What is wrong.
+        flaw: FundingWitnessFlaw,
+    },
+    /// An anchor is spent without a witness.
+    #[error("the anchor's input has a witness")]
+    AnchorWitness,
+    /// A spend of a channel of ours that no node has, which could be a revoked commitment, is not bumped on request.
+    #[error("the parent spends our channel {funding} and is in no mempool")]
+    OwnChannel {
+        /// The channel's funding output.
+        funding: OutPoint,
     },
 }

@@ -12,6 +12,7 @@
 
 pub mod batch;
 pub mod broadcast;
+pub mod claim;
 pub mod desk;
 pub mod fees;
 pub mod flaw;
@@ -22,3 +23,5 @@ pub mod pool;
 pub mod rpc;
 pub mod verify;
 pub mod watch;
+
+mod weigh;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bitcoin::transaction::Version;
 use bitcoin::{Amount, FeeRate, Weight};
 
 /// RPC connections kept to bitcoind, used in rotation. One connection stalls about 50 ms between two requests
@@ -122,3 +123,50 @@ pub const FEE_ESTIMATE_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long a request waits for bitcoind's fee estimate before the last one serves, or the fallback.
 pub const FEE_ESTIMATE_WAIT: Duration = Duration::from_secs(2);
+
+/// The version of transactions that follow the TRUC rules (BIP 431).
+pub const TRUC_VERSION: Version = Version(3);
+
+/// The heaviest version-3 transaction: 10,000 virtual bytes (BIP 431).
+pub const MAX_TRUC_WEIGHT: Weight = channel::limits::MAX_COMMITMENT_WEIGHT;
+
+/// The heaviest transaction of this version that nodes relay.
+pub fn maximum_weight(version: Version) -> Weight {
+    if version == TRUC_VERSION { MAX_TRUC_WEIGHT } else { STANDARD_WEIGHT }
+}
+
+/// The heaviest child of an unconfirmed version-3 transaction: 1,000 virtual bytes (BIP 431).
+pub const MAX_TRUC_CHILD_WEIGHT: Weight = channel::limits::MAX_ANCHOR_CHILD_WEIGHT;
+
+/// Coins that pay the fee of one claim or child at most: eight P2WPKH inputs leave a child below its 4,000 weight units.
+pub const MAX_FEE_COINS: usize = 8;
+
+/// Claims in one transaction: beyond it, sharing saves less than half a virtual byte a claim.
+pub const MAX_GROUPED_CLAIMS: usize = 100;
+
+/// Claims in one transaction that the counterparty can contest at once: it invalidates all of them by spending one, and
+/// must outbid them all to replace them.
+pub const MAX_CONTESTED_CLAIMS: usize = 32;
+
+/// Outputs that become contestable within as many blocks share a transaction: as many as a claim has to confirm.
+pub const CONTEST_BUCKET_BLOCKS: u32 = 12;
+
+/// Claims whose deadlines lie within as many blocks share a transaction and pay the feerate of the most urgent.
+pub const DEADLINE_SPREAD_BLOCKS: u32 = 12;
+
+/// Blocks before a deadline in which the feerate rises from the estimate to the budget: what channels leave a claim of an
+/// HTLC ([`channel::limits::CLAIM_MARGIN_BLOCKS`]).
+pub const FEE_PRESSURE_BLOCKS: u32 = channel::limits::CLAIM_MARGIN_BLOCKS;
+
+/// What has no deadline should confirm within a day.
+pub const PATIENT_TARGET_BLOCKS: u16 = 144;
+
+/// The soonest that bitcoind estimates for.
+pub const URGENT_TARGET_BLOCKS: u16 = 2;
+
+/// A fee is at most a half of what it saves: below, too little is bid for the block space it competes for; above, the
+/// victim of a full mempool pays more than half to miners.
+pub const BUDGET_DIVISOR: u64 = 2;
+
+/// A DER signature that is shorter has a chance below 1 in 2^50: what a transaction weighs at least is counted with it.
+pub const SHORTEST_SIGNATURE_BYTES: usize = 64;

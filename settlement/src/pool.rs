@@ -13,16 +13,16 @@ use tokio::sync::oneshot;
 
 use crate::flaw::Flaw;
 use crate::limits;
-use crate::verify::{CloseJob, Prepared, Verified};
+use crate::verify::{CloseJob, Prepared, VerifiedClose};
 
 /// The result of one job.
-pub type Outcome = Result<Verified, Flaw>;
+pub type Outcome = Result<VerifiedClose, Flaw>;
 
 /// Why jobs were not verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// Too much waits already.
-    #[error("{waiting} tickets wait for verification, {more} more exceed {limit}")]
+    #[error("{waiting} tickets and claims wait for verification, {more} more exceed {limit}")]
     Full {
         /// What waits.
         waiting: usize,

@@ -35,7 +35,7 @@ fn one_ticket_closes_one_channel() {
     let tickets = [plain(1)];
     let (script, none) = (hub_script(), none());
     let batch = merge(&request(&tickets, &[], &none, &script)).unwrap().batch;
-    let verified = sign(batch.clone()).verify().unwrap();
+    let verified = sign(batch.clone()).verify().unwrap().single().unwrap();
     assert_eq!(verified.txid(), batch.txid());
     let outputs = &verified.transaction().output;
     assert_eq!(outputs.len(), 2);
@@ -55,7 +55,7 @@ fn tickets_without_a_payout_follow_the_others() {
     let order: Vec<_> = batch_job(&job).tickets.iter().map(|ticket| ticket.funding_outpoint).collect();
     assert_eq!(order, [2, 4, 1, 3].map(common::outpoint));
     assert!(interpreter_accepts(&batch_job(&job).transaction, &spent_outputs(batch_job(&job))));
-    let verified = job.verify().unwrap();
+    let verified = job.verify().unwrap().single().unwrap();
     assert_eq!(verified.transaction().output.len(), 3);
     assert_eq!(
         verified.fees().from_wallets,
@@ -70,7 +70,7 @@ fn only_tickets_without_a_payout_still_need_an_output_for_the_hub() {
     let poor = ticket(2, Shape { funding_sat: 600, balance_msat: 0, fee_sat: 0 });
     let (script, none) = (hub_script(), none());
     let batch = merge(&request(&[rich], &[], &none, &script)).unwrap().batch;
-    assert_eq!(sign(batch).verify().unwrap().transaction().output.len(), 1);
+    assert_eq!(sign(batch).verify().unwrap().single().unwrap().transaction().output.len(), 1);
     let error = merge(&request(&[poor], &[], &none, &script)).unwrap_err();
     assert!(matches!(error, BatchError::NotEnoughCoins { .. }), "{error}");
 }
@@ -80,7 +80,7 @@ fn a_surplus_too_small_for_an_output_goes_to_the_fee() {
     let full = |fee_sat| ticket(1, Shape { funding_sat: 100_000, balance_msat: 100_000_000, fee_sat });
     let (script, none) = (hub_script(), none());
     let batch = merge(&request(&[full(500)], &[], &none, &script)).unwrap().batch;
-    let verified = sign(batch).verify().unwrap();
+    let verified = sign(batch).verify().unwrap().single().unwrap();
     assert_eq!(verified.transaction().output.len(), 1);
     assert_eq!(verified.fees().total, sat(500));
 }
@@ -98,7 +98,7 @@ fn the_hubs_coin_pays_what_the_tickets_do_not() {
         assert_eq!(batch.coins(), [coin], "the largest coin first, and no more than needed");
         let job = sign(batch);
         assert!(interpreter_accepts(&batch_job(&job).transaction, &spent_outputs(batch_job(&job))));
-        let verified = job.verify().unwrap();
+        let verified = job.verify().unwrap().single().unwrap();
         assert_eq!(verified.fees().from_hub.to_sat() + 10, verified.fees().total.to_sat());
     }
 }
@@ -130,7 +130,7 @@ fn a_replacement_pays_what_bip_125_asks_and_no_wallet_signs_again() {
     let new = second.as_unconfirmed();
     assert!(new.fee >= old.fee + fee_for(lower.incremental, new.weight));
     assert!(new.fee.to_sat() * old.weight.to_wu() > old.fee.to_sat() * new.weight.to_wu(), "feerate");
-    sign(second).verify().unwrap();
+    sign(second).verify().unwrap().single().unwrap();
     again[0].spent_by = Some(Txid::all_zeros());
     let error = merge(&request(&again, &[], &unconfirmed, &script)).unwrap_err();
     assert_eq!(error, BatchError::UnknownConflict { txid: Txid::all_zeros() });
@@ -182,10 +182,13 @@ fn a_full_batch_stays_within_the_standard_weight_and_the_rest_waits() {
     let pool = VerifyPool::new(NonZeroUsize::new(2)).unwrap();
     let rest = sign(merge(&request(&merged.left, &[], &none, &script)).unwrap().batch);
     let mut outcomes = pool.verify_all(vec![job, rest]).unwrap().into_iter();
-    let verified = outcomes.next().unwrap().unwrap();
+    let verified = outcomes.next().unwrap().unwrap().single().unwrap();
     let vbytes = verified.transaction().vsize() as f64 / 784.0;
     assert!((125.0..128.0).contains(&vbytes), "{vbytes} vB a channel");
-    assert_eq!(outcomes.next().unwrap().unwrap().transaction().input.len(), merged.left.len());
+    assert_eq!(
+        outcomes.next().unwrap().unwrap().single().unwrap().transaction().input.len(),
+        merged.left.len()
+    );
 }
 
 #[test]
@@ -236,7 +239,7 @@ proptest! {
         let job = sign(batch);
         let spent = spent_outputs(batch_job(&job));
         prop_assert!(interpreter_accepts(&batch_job(&job).transaction, &spent));
-        let verified = job.verify().unwrap();
+        let verified = job.verify().unwrap().single().unwrap();
         let transaction = verified.transaction();
         prop_assert!(transaction.weight() <= estimate.weight);
         prop_assert!(verified.fees().total >= fee_for(request.feerate, transaction.weight()));

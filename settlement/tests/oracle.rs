@@ -72,7 +72,10 @@ proptest! {
         changes.iter().for_each(|change| tamper(&mut job, change));
         let spent = spent_outputs(&job);
         match CloseJob::Batch(job.clone()).verify() {
-            Ok(verified) => prop_assert!(interpreter_accepts(verified.transaction(), &spent)),
+            Ok(verified) => {
+                let verified = verified.single().unwrap();
+                prop_assert!(interpreter_accepts(verified.transaction(), &spent));
+            }
             Err(flaw) => prop_assert!(job != original, "{flaw}"),
         }
     }

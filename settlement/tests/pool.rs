@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bitcoin::Witness;
-use common::{KeyCoins, Shape, hub, hub_script, request, ticket};
+use common::{KeyCoins, Shape, batch_job, hub, hub_script, request, ticket};
 use settlement::batch::{BatchTicket, merge};
 use settlement::flaw::Flaw;
 use settlement::limits;
@@ -25,7 +25,7 @@ fn job(first: u32, count: u32) -> CloseJob {
 }
 
 fn spoil(job: CloseJob, input: usize) -> CloseJob {
-    let CloseJob::Batch(mut job) = job;
+    let mut job = batch_job(&job).clone();
     job.transaction.input[input].witness = Witness::new();
     CloseJob::Batch(job)
 }
@@ -73,7 +73,7 @@ async fn many_callers_share_the_pool() {
 #[test]
 fn more_than_may_wait_is_refused_at_once() {
     let pool = pool(1);
-    let CloseJob::Batch(mut large) = job(0, 1);
+    let mut large = batch_job(&job(0, 1)).clone();
     let ticket = large.tickets[0].clone();
     large.tickets = vec![ticket; limits::VERIFY_QUEUE + 1];
     let error = pool.verify_all(vec![CloseJob::Batch(large)]).unwrap_err();

@@ -5,15 +5,10 @@ use channel::closing::TicketSpec;
 
 use crate::limits;
 use crate::verify::BatchCoin;
-
-/// Outpoint, empty script and sequence.
-const BARE_INPUT: Weight = Weight::from_wu(41 * 4);
+use crate::weigh::{BARE_INPUT, FIXED, SEGWIT_MARK, coin_witness, longest_signature, output};
 
 /// The witness script: two keys of 33 bytes with their pushes, and three opcodes.
 const FUNDING_SCRIPT_BYTES: u64 = 71;
-
-/// Version, lock time, marker and flag, and both counts at their longest below 65,536.
-const FIXED: Weight = Weight::from_wu((4 + 4 + 3 + 3) * 4 + 2);
 
 /// A signature at its shortest in practice: R and S of 31 bytes. Shorter ones come up once in 2^16 signatures, and then
 /// the batch costs a hair more than the ceiling and is refused, not wrongly published.
@@ -22,23 +17,6 @@ const SHORT_SIGNATURE_BYTES: u64 = 69;
 /// The count of elements, the empty one, two signatures and the script, each with its length.
 fn ticket_witness(signature_bytes: u64) -> Weight {
     Weight::from_wu(1 + 1 + 2 * (1 + signature_bytes) + 1 + FUNDING_SCRIPT_BYTES)
-}
-
-fn longest_signature() -> u64 {
-    u64::try_from(limits::MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX)
-}
-
-fn output(script: &Script) -> Weight {
-    let bytes = u64::try_from(script.len()).unwrap_or(u64::MAX);
-    Weight::from_vb(bytes.saturating_add(8 + 1)).unwrap_or(Weight::MAX)
-}
-
-/// The witness of a coin, P2TR or else P2WPKH at its longest.
-fn coin_witness(coin: &BatchCoin) -> Weight {
-    if coin.output.script_pubkey.is_p2tr() {
-        return Weight::from_wu(1 + 1 + 64);
-    }
-    Weight::from_wu(1 + 1 + longest_signature() + 1 + 33)
 }
 
 /// What a batch weighs before its first ticket, with room for the hub's output and the coins it may need.
@@ -59,7 +37,7 @@ pub(super) fn ticket(spec: &TicketSpec) -> Weight {
 pub(super) fn signed(unsigned: &Transaction, tickets: usize, coins: &[BatchCoin]) -> Weight {
     let witnesses: Weight = (0..tickets).map(|_| ticket_witness(longest_signature())).sum();
     let coins: Weight = coins.iter().map(coin_witness).sum();
-    unsigned.weight() + Weight::from_wu(2) + witnesses + coins
+    unsigned.weight() + SEGWIT_MARK + witnesses + coins
 }
 
 /// The least that a batch estimated at `weight` weighs once signed.

@@ -227,7 +227,7 @@ impl Batches {
     fn verify(&self, job: CloseJob) -> Result<Verified, MergeError> {
         let mut outcomes = self.pool.verify_all(vec![job])?;
         let outcome = outcomes.pop().expect("the pool answers each job");
-        Ok(outcome?)
+        Ok(outcome?.single().expect("a batch is one transaction"))
     }
 }
 

@@ -44,14 +44,14 @@ pub struct BatchJob {
 }
 
 /// A batch that kept all rules but those of its signatures.
-pub(crate) struct Prepared<'a> {
+pub(crate) struct PreparedBatch<'a> {
     job: &'a BatchJob,
     /// What the hub signs at each ticket's input.
     hub_messages: Vec<Message>,
     fees: FeeShares,
 }
 
-impl<'a> Prepared<'a> {
+impl<'a> PreparedBatch<'a> {
     pub(crate) fn new(job: &'a BatchJob) -> Result<Self, Flaw> {
         check_form(job)?;
         check_tickets(job)?;

@@ -162,6 +162,7 @@ pub fn request<'a>(
 pub fn batch_job(job: &CloseJob) -> &BatchJob {
     match job {
         CloseJob::Batch(job) => job,
+        CloseJob::Unilateral(_) | CloseJob::Claim(_) | CloseJob::Bump(_) => panic!("not a batch"),
     }
 }
 
