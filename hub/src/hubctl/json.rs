@@ -57,6 +57,7 @@ pub fn info(info: &pb::OperatorGetInfoResponse) -> Value {
         "height": info.height,
         "block_hash": txid(&info.block_hash),
         "chain_ok": info.chain_ok,
+        "chain_trouble": info.chain_trouble,
         "policy": info.policy.as_ref().map(policy),
         "version": info.version,
         "uptime_ms": info.uptime_ms,

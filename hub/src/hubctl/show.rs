@@ -13,7 +13,7 @@ fn yes(is: bool) -> String {
 pub fn info(info: &pb::OperatorGetInfoResponse) -> String {
     let journal = info.journal.unwrap_or_default();
     let policy = info.policy.unwrap_or_default();
-    let chain = if info.chain_ok { "bitcoind answers" } else { "bitcoind does not answer" };
+    let chain = if info.chain_ok { "bitcoind answers" } else { &info.chain_trouble };
     let mut text = format!(
         "node      {}\nwallets   {} (version {}, up {} s)\nchain     {} at height {}, {chain}\n\
          fees      {} msat + {} ppm\npeers     {}\nchannels  {}\nstreams   {}\nevents    {}\n\

@@ -17,7 +17,8 @@ pub fn handle(hub: &OperatorHub) -> Result<OperatorGetInfoResponse, Status> {
     let shared = &hub.shared;
     let stats = shared.log.stats();
     let shards = shard_loads(hub);
-    let (chain_ok, block_hash) = chain(&hub.desk.status());
+    let status = hub.desk.status();
+    let (chain_ok, block_hash) = chain(&status);
     Ok(OperatorGetInfoResponse {
         node_key: shared.signer.node_id().as_bytes().to_vec().into(),
         network: hub.config.network.to_string(),
@@ -39,6 +40,7 @@ pub fn handle(hub: &OperatorHub) -> Result<OperatorGetInfoResponse, Status> {
             log_bytes: stats.log_bytes,
         }),
         chain_ok,
+        chain_trouble: status.trouble().unwrap_or_default(),
         streams: u32::try_from(shared.directory.streams()).unwrap_or(u32::MAX),
     })
 }

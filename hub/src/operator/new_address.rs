@@ -5,7 +5,6 @@ use std::future::Future;
 use proto::error::{ErrorCode, status, status_with_advice};
 use proto::hub::v1::NewAddressResponse;
 use settlement::desk::service::Stopping;
-use settlement::follow::FollowStatus;
 use tonic::Status;
 
 use crate::limits::CALL_TIMEOUT;
@@ -26,13 +25,8 @@ pub async fn from_desk<T>(
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(Stopping)) => Err(status(ErrorCode::Stopping, "the hub is stopping")),
         Err(_) => {
-            let text = match hub.desk.status() {
-                FollowStatus::Unavailable { error, .. } => error.to_string(),
-                FollowStatus::Starting => "bitcoind did not answer yet".to_owned(),
-                FollowStatus::CatchingUp { .. }
-                | FollowStatus::Synced { .. }
-                | FollowStatus::NodeBehind { .. } => "the settlement desk is busy".to_owned(),
-            };
+            let trouble = hub.desk.status().trouble();
+            let text = trouble.unwrap_or_else(|| "the settlement desk is busy".to_owned());
             let advice = "see that bitcoind runs and that bitcoind.url and bitcoind.cookie_file are right";
             Err(status_with_advice(ErrorCode::ChainUnavailable, text, advice))
         }

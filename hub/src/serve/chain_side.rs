@@ -119,26 +119,24 @@ async fn take_snapshots(desk: DeskHandle, mut wanted: mpsc::UnboundedReceiver<()
 
 /// Says in the log whenever bitcoind's state changes.
 async fn tell_status(desk: DeskHandle) {
-    let mut was_ok = None;
+    let mut told = None;
     let mut ticks = tokio::time::interval(crate::limits::STATUS_INTERVAL);
     loop {
         ticks.tick().await;
-        let (ok, what) = match desk.status() {
-            FollowStatus::Starting => continue,
-            FollowStatus::CatchingUp { .. } => continue,
-            FollowStatus::Synced { at } => (true, format!("at the chain's tip, height {}", at.height)),
-            FollowStatus::NodeBehind { node_height, .. } => {
-                (false, format!("bitcoind is behind, at height {node_height}"))
-            }
-            FollowStatus::Unavailable { error, .. } => (false, format!("bitcoind is not available: {error}")),
+        let status = desk.status();
+        let height = match &status {
+            FollowStatus::Starting | FollowStatus::CatchingUp { .. } => continue,
+            FollowStatus::Synced { at }
+            | FollowStatus::NodeBehind { at, .. }
+            | FollowStatus::Unavailable { at, .. } => at.height,
         };
-        if was_ok != Some(ok) {
-            was_ok = Some(ok);
-            if ok {
-                info!("{what}");
-            } else {
-                warn!("{what}; what needs no chain goes on");
+        let trouble = status.trouble();
+        if told.as_ref() != Some(&trouble) {
+            match &trouble {
+                None => info!(height, "at the chain's tip"),
+                Some(trouble) => warn!("{trouble}; what needs no chain goes on"),
             }
+            told = Some(trouble);
         }
     }
 }

@@ -8,6 +8,7 @@ use proto::hub::v1 as hub_pb;
 use regtest::lab::{Funder, Lab, LabError, Opening, Wallet, audit};
 use regtest::wait::{Look, until_seen};
 
+use crate::fake_node::{FakeNode, UNUSABLE};
 use crate::support::{
     CAPACITY_SAT, SMALL_MSAT, SOON, assert_refused, assert_settled, balance_msat, options, pair,
 };
@@ -81,6 +82,48 @@ async fn a_bitcoind_that_hangs_delays_openings_and_nothing_else() {
     payer.info().await.unwrap();
     lab.chain().with(|inner| Ok(inner.node.resume()?)).await.unwrap();
     open_one_more(&lab, &payer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_node_in_bitcoinds_place_is_named_and_never_followed_and_the_right_one_is_once_it_is_back() {
+    let (lab, payer, payee) = pair().await;
+    let height = lab.hub().info().await.unwrap().height;
+    for (claims, words) in UNUSABLE {
+        lab.chain().with(|inner| Ok(inner.node.kill()?)).await.unwrap();
+        let address = lab.chain().call(|rpc| Ok(rpc.address())).await.unwrap();
+        let wrong = FakeNode::start(address, claims);
+        until_seen("the wrong node's name at hub and wallet", SOON, async || {
+            let (hub, wallet) = (lab.hub().info().await?, payer.info().await?);
+            let named = words.iter().all(|word| {
+                let told = hub.chain_trouble.contains(word) && wallet.trouble.contains(word);
+                told && std::fs::read_to_string(lab.hub().daemon().log()).is_ok_and(|log| log.contains(word))
+            });
+            Ok(match named && !hub.chain_ok && !wallet.chain_ok {
+                true => Look::Seen(()),
+                false => Look::NotYet(format!("{}; {}", hub.chain_trouble, wallet.trouble)),
+            })
+        })
+        .await
+        .unwrap();
+        // Nothing that was known of the chain is forgotten over it, and what needs no chain goes on.
+        assert_eq!(lab.hub().info().await.unwrap().height, height);
+        let invoice = payee.invoice(SMALL_MSAT, "beside a wrong chain").await.unwrap();
+        assert_settled(&payer.pay(&invoice).await.unwrap());
+        drop(wrong);
+        lab.chain().with(|inner| Ok(inner.node.start_again()?)).await.unwrap();
+        until_seen("the right node's return", SOON, async || {
+            let (hub, wallet) = (lab.hub().info().await?, payer.info().await?);
+            Ok(match hub.chain_ok && hub.chain_trouble.is_empty() && wallet.chain_ok {
+                true => Look::Seen(()),
+                false => Look::NotYet(format!("{}; {}", hub.chain_trouble, wallet.trouble)),
+            })
+        })
+        .await
+        .unwrap();
+    }
+    lab.mine(1).await.unwrap();
+    open_one_more(&lab, &payer).await;
+    audit::channels(&lab).await.unwrap();
 }
 
 async fn open_one_more(lab: &Lab, wallet: &Arc<Wallet>) {

@@ -9,6 +9,7 @@ mod chain;
 mod cli;
 mod crash;
 mod disk;
+mod fake_node;
 mod foreign;
 mod foreigner;
 mod health;

@@ -1,12 +1,10 @@
 //! Processes: one at a time on the same data, clean stops, and configurations that cannot work.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-
 use regtest::arguments;
 use regtest::lab::{Lab, audit, init_arguments};
 use regtest::programs::Name;
 
+use crate::fake_node::unusable_nodes;
 use crate::support::{LARGE_MSAT, SOON, assert_settled, balance_msat, options, pair};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,70 +64,9 @@ async fn hubd_refuses_what_it_cannot_run_with_and_says_why() {
     }
 }
 
-/// Answers every call as a node of such a chain would; its URL.
-fn node(chain: &'static str, pruned: bool) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer_calls(stream, chain, pruned));
-        }
-    });
-    format!("http://{address}")
-}
-
-fn answer_calls(mut stream: std::net::TcpStream, chain: &str, pruned: bool) {
-    let genesis = match chain {
-        "regtest" => "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
-        _ => "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
-    };
-    let info = serde_json::json!({
-        "chain": chain, "blocks": 0, "headers": 0, "bestblockhash": genesis, "difficulty": 1.0, "time": 0,
-        "mediantime": 0, "verificationprogress": 1.0, "initialblockdownload": false, "chainwork": "00",
-        "size_on_disk": 0, "pruned": pruned, "pruneheight": 7, "warnings": [], "bits": "1d00ffff", "target": "00",
-    });
-    let mut received = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut buffer) {
-        received.extend_from_slice(&buffer[..count]);
-        let text = String::from_utf8_lossy(&received).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-        });
-        if body.len() < length.unwrap_or(0) {
-            continue;
-        }
-        let call: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-        let single = |call: &serde_json::Value| {
-            let result = if call["method"] == "getblockhash" { genesis.into() } else { info.clone() };
-            serde_json::json!({ "result": result, "error": null, "id": call["id"] })
-        };
-        let answer = match &call {
-            serde_json::Value::Array(calls) => calls.iter().map(single).collect(),
-            one => single(one),
-        };
-        let answer = answer.to_string();
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            answer.len()
-        );
-        if stream.write_all((head + &answer).as_bytes()).is_err() {
-            return;
-        }
-        received.clear();
-    }
-}
-
-/// What such a node is called when it is refused.
-fn unusable_nodes() -> [(String, [&'static str; 2]); 2] {
-    [(node("main", false), ["main", "regtest"]), (node("regtest", true), ["prunes", "7"])]
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bitcoind_of_another_network_or_pruned_is_refused_by_hubd_by_name() {
-    for (url, words) in unusable_nodes() {
+    for (node, words) in unusable_nodes() {
         let folder = tempfile::tempdir().unwrap();
         let cookie = folder.path().join("cookie");
         std::fs::write(&cookie, "user:password").unwrap();
@@ -141,7 +78,7 @@ async fn a_bitcoind_of_another_network_or_pruned_is_refused_by_hubd_by_name() {
             "--operator-listen",
             "127.0.0.1:0",
             "--bitcoind-url",
-            url,
+            node.url(),
             "--bitcoind-cookie-file",
             &cookie,
         ];
@@ -166,9 +103,9 @@ async fn a_bitcoind_of_another_network_or_pruned_is_refused_by_hubwallet_by_name
     let new = lab.folder().join("new");
     let init = init_arguments(&new, lab.chain(), &lab.hub().address().to_string(), &hub_key);
     lab.program().run(Name::Hubwallet, &init).await.unwrap();
-    for (url, words) in unusable_nodes() {
+    for (node, words) in unusable_nodes() {
         for folder in [old.daemon().folder(), &new] {
-            let arguments = arguments!["daemon", "--data-dir", folder, "--bitcoind-url", &url];
+            let arguments = arguments!["daemon", "--data-dir", folder, "--bitcoind-url", node.url()];
             let output = lab.program().output(Name::Hubwallet, &arguments);
             let output = tokio::time::timeout(SOON, output).await.expect("hubwallet ends by itself").unwrap();
             assert_eq!(output.status.code(), Some(3), "{}", output.stderr);

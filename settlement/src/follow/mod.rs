@@ -85,6 +85,21 @@ pub enum FollowStatus {
     },
 }
 
+impl FollowStatus {
+    /// What keeps the chain from being followed, for people; the same words for the same trouble. None when all is
+    /// well.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            FollowStatus::Starting => Some("bitcoind has not answered yet".to_owned()),
+            FollowStatus::CatchingUp { .. } | FollowStatus::Synced { .. } => None,
+            FollowStatus::NodeBehind { at, .. } => {
+                Some(format!("bitcoind is behind, below height {}, which was seen already", at.height))
+            }
+            FollowStatus::Unavailable { error, .. } => Some(format!("bitcoind cannot be used: {error}")),
+        }
+    }
+}
+
 /// Why following ended. Transient trouble never ends it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FollowError {

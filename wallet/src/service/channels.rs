@@ -127,7 +127,7 @@ impl Service {
             FollowStatus::Synced { .. } | FollowStatus::CatchingUp { .. } => Ok(()),
             other => Err(status_with_advice(
                 ErrorCode::ChainUnavailable,
-                trouble(&other),
+                other.trouble().unwrap_or_default(),
                 "check bitcoind and the section [bitcoind] of wallet.toml",
             )),
         }
@@ -277,7 +277,7 @@ impl Service {
             FollowStatus::Starting => (false, None),
         };
         let live = views.iter().filter(|view| !is_over(&view.phase)).count();
-        let trouble = if chain_ok { connection.trouble } else { trouble(&status) };
+        let trouble = status.trouble().unwrap_or(connection.trouble);
         Ok(pb::GetInfoResponse {
             node_key: bytes(self.node.as_bytes()),
             network: self.network.clone(),
@@ -316,19 +316,6 @@ fn is_over(phase: &PhaseView) -> bool {
         | PhaseView::Frozen { .. }
         | PhaseView::Closing { .. }
         | PhaseView::Failed { .. } => false,
-    }
-}
-
-fn trouble(status: &FollowStatus) -> String {
-    match status {
-        FollowStatus::Starting => "bitcoind has not answered yet".to_owned(),
-        FollowStatus::CatchingUp { .. } | FollowStatus::Synced { .. } => String::new(),
-        FollowStatus::NodeBehind { at, node_height } => {
-            format!("bitcoind is at height {node_height}, behind this wallet's {}", at.height)
-        }
-        FollowStatus::Unavailable { error, attempts, .. } => {
-            format!("bitcoind cannot be used ({attempts} attempts): {error}")
-        }
     }
 }
 
