@@ -6,8 +6,12 @@ pub const MAX_PAYMENTS_IN_FLIGHT: usize = 10_000;
 /// Invoices that may still be paid. Expired ones are forgotten first; each takes about a kilobyte.
 pub const MAX_INVOICES: usize = 100_000;
 
+/// Bytes of their texts and descriptions in all: a snapshot holds them, and one that is too large would be the daemon's end. A usual
+/// invoice has 500, so this is room for 50,000.
+pub const MAX_INVOICE_BYTES: usize = 24 * 1024 * 1024;
+
 /// Payments made whose invoice has not expired: they are remembered so that none is paid twice. 50 bytes each.
-pub const MAX_SETTLED_REMEMBERED: usize = 1_000_000;
+pub const MAX_SETTLED_REMEMBERED: usize = 500_000;
 
 /// Streams of each direction that have not ended. The receipts of each cost a signature a second.
 pub const MAX_LIVE_STREAMS: usize = 1_000;
@@ -31,7 +35,8 @@ pub const MAX_TICKS_IN_FLIGHT: u32 = channel::limits::MAX_DUST_HTLCS as u32;
 pub const MAX_TICKS_A_TURN: u64 = 2_048;
 
 /// Gaps in the indices that a payee remembers; ticks that never arrived below the lowest gap count as used.
-pub const MAX_INDEX_GAPS: usize = 10_000;
+/// A hostile payer makes them on purpose, in every stream it may have, and a snapshot holds them all.
+pub const MAX_INDEX_GAPS: usize = 2_048;
 
 /// Channels tried for one payment (DESIGN 10.8).
 pub const MAX_ATTEMPTS: u32 = channel::limits::MAX_ATTEMPTS;
@@ -55,6 +60,10 @@ pub const STREAM_STALL_PATIENCE_MS: u64 = 300_000;
 
 /// How long the payer waits for the last receipt, in milliseconds; the ticks themselves are settled by then.
 pub const STREAM_RECEIPT_PATIENCE_MS: u64 = 15_000;
+
+/// How long a payee keeps a stream without a single tick, in milliseconds: twice as long as a payer goes on without one. Streams
+/// that only take up room must not keep others out.
+pub const STREAM_FIRST_TICK_MS: u64 = 2 * STREAM_STALL_PATIENCE_MS;
 
 /// How often a payee gives receipts, in milliseconds.
 pub const RECEIPT_INTERVAL_MS: u64 = 1_000;
@@ -91,3 +100,6 @@ pub const DISK_HEADROOM_MIB: u64 = 64;
 
 /// The most that can be configured for it, in MiB: more than any disk, and far from where its bytes would overflow.
 pub const MAX_DISK_HEADROOM_MIB: u64 = 1 << 30;
+
+/// Frames waiting for a hub that does not read. A round is a frame or a few, so thousands mean that nobody is there.
+pub const FRAMES_OUT: usize = 4_096;

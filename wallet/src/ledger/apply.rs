@@ -5,7 +5,7 @@ use channel::ids::StreamId;
 
 use super::entry::{Entry, Received};
 use super::prune;
-use super::runs::Run;
+use super::runs::{IndexSet, Run};
 use super::state::{Ended, Held, Outcome, PayerPhase, PayerStream, Payment, PaymentKind, Settled, State};
 use crate::limits;
 
@@ -140,6 +140,8 @@ fn apply_payee(state: &mut State, entry: &Entry, done: &mut Vec<Done>) {
                 && stream.ended.is_none()
             {
                 stream.ended = Some((*now_ms, text.clone()));
+                // No tick is opened any more, so nobody asks which were.
+                stream.seen = IndexSet::default();
                 done.push(Done::Stream(*id));
             }
         }

@@ -75,6 +75,11 @@ impl Ledger {
             paid: None,
         };
         invoice.text = self.write_invoice(&invoice, payment_hash, expiry_seconds, env)?;
+        let kept: usize = self.state.invoices.values().map(Invoice::text_bytes).sum();
+        if kept + invoice.text_bytes() > limits::MAX_INVOICE_BYTES {
+            let limit = limits::MAX_INVOICE_BYTES;
+            return Err(LedgerRefusal::Full { what: "bytes of invoices not expired", limit });
+        }
         self.record(&Entry::InvoiceMade { payment_hash, invoice: Box::new(invoice) });
         self.note(asked, Made::Invoice(payment_hash));
         Ok(payment_hash)

@@ -120,6 +120,10 @@ impl Ledger {
                 over.push((*id, String::new()));
             } else if now_ms > stream.last_ms.saturating_add(limits::STREAM_IDLE_MS) {
                 over.push((*id, "nothing came for a day".to_owned()));
+            } else if stream.received == 0
+                && now_ms > stream.started_ms.saturating_add(limits::STREAM_FIRST_TICK_MS)
+            {
+                over.push((*id, "no tick came".to_owned()));
             }
         }
         for id in due {

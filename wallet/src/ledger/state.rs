@@ -255,6 +255,13 @@ impl State {
     }
 }
 
+impl Invoice {
+    /// Bytes of what has no fixed size.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len() + self.description.len()
+    }
+}
+
 impl PayeeStream {
     /// Whether the last receipt says all that was received.
     pub fn is_receipted(&self) -> bool {

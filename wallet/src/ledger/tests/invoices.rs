@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::ledger::invoices::{Read, read};
+use crate::limits;
 
 const FILE: &str = "bolt11.json";
 
@@ -100,4 +101,29 @@ fn vectors_of_another_network_are_refused_by_its_name_before_anything_else() {
     payer.settings.network = Network::Bitcoin;
     let dated = cases("valid").into_iter().find(|case| case["decoded"]["expiry_seconds"] == 60).unwrap();
     assert!(matches!(payer.pay(text(&dated)), Err(LedgerRefusal::InvoiceExpired { .. })));
+}
+
+#[test]
+fn invoices_with_long_descriptions_are_bounded_by_their_bytes() {
+    let mut payee = Rig::new(2);
+    let description = "x".repeat(limits::MAX_DESCRIPTION_BYTES);
+    let make = |payee: &mut Rig, number: u32| {
+        let mut salt = [0; 16];
+        salt[..4].copy_from_slice(&number.to_be_bytes());
+        let (amount_msat, description) = (Some(1), description.clone());
+        let request = InvoiceRequest { amount_msat, description, expiry_seconds: 0, salt };
+        payee.run(|ledger, env| ledger.create_invoice(request, None, env))
+    };
+    let hash = make(&mut payee, 0).unwrap();
+    // The rest is put in as it would be after many calls.
+    let one = payee.ledger.state().invoices[&hash].clone();
+    let room = limits::MAX_INVOICE_BYTES / one.text_bytes();
+    for number in 1..room as u64 {
+        let mut hash = [0xff; 32];
+        hash[..8].copy_from_slice(&number.to_be_bytes());
+        payee.ledger.state.invoices.insert(PaymentHash::from_bytes(hash), one.clone());
+    }
+    let limit = limits::MAX_INVOICE_BYTES;
+    let full = LedgerRefusal::Full { what: "bytes of invoices not expired", limit };
+    assert_eq!(make(&mut payee, 1), Err(full));
 }

@@ -120,3 +120,65 @@ fn pruning_forgets_what_is_over_and_nothing_that_still_counts() {
     assert!(payee.ledger.state().invoices.is_empty());
     assert_eq!(payee.ledger.state().held.len(), 1, "a result is kept until it is acknowledged");
 }
+
+/// A ledger whose snapshot the journal refused would end the daemon at the next one, and at every one after. What counts is
+/// what others can cause, and what the limits let one's own scripts do.
+#[test]
+fn a_ledger_with_everything_it_may_hold_fits_a_snapshot() {
+    use super::super::state::{Made, PayeeStream, Request, Settled, State, Terms};
+    use crate::limits;
+
+    let (far, high) = (u64::MAX, (1u64 << limits::STREAM_INDEX_BITS) - 1);
+    let size = |change: &dyn Fn(&mut State)| {
+        let mut state = State::default();
+        change(&mut state);
+        super::super::entry::encode(&state).len()
+    };
+    let hash = PaymentHash::from_bytes([1; 32]);
+    let mut payee = Rig::new(2);
+    let (_, made) = payee.invoice(None);
+    let mut invoice = payee.ledger.state().invoices[&made].clone();
+    (invoice.text, invoice.description) = (String::new(), String::new());
+    let mut stream = PayeeStream {
+        payer: hub(),
+        fresh_key: hub(),
+        terms: Terms {
+            amount_msat: Msat::MAX,
+            ticks: far,
+            ticks_per_second: u32::MAX,
+            max_in_flight: u32::MAX,
+        },
+        started_ms: far,
+        last_ms: far,
+        seen: Default::default(),
+        received: far,
+        total_msat: Msat::MAX,
+        receipt: None,
+        ended: None,
+    };
+    for gap in 0..limits::MAX_INDEX_GAPS as u64 {
+        stream.seen.insert(high - 2 * gap, limits::MAX_INDEX_GAPS);
+    }
+    let id = channel::ids::StreamId([1; 16]);
+    let settled = Settled { number: far, expires_ms: far };
+    let request = Request { body: [1; 32], made: Made::Invoice(hash) };
+    let one_invoice = size(&|state| {
+        state.invoices.insert(hash, invoice.clone());
+    });
+    let one_settled = size(&|state| {
+        state.settled.insert(hash, settled);
+    });
+    let one_request = size(&|state| {
+        state.requests.insert([1; 16], request.clone());
+    });
+    let one_stream = size(&|state| {
+        state.payees.insert(id, stream.clone());
+    });
+    let all = one_invoice * limits::MAX_INVOICES
+        + limits::MAX_INVOICE_BYTES
+        + one_settled * limits::MAX_SETTLED_REMEMBERED
+        + one_request * limits::MAX_REQUESTS
+        + one_stream * limits::MAX_LIVE_STREAMS;
+    let limit = journal::limits::MAX_SNAPSHOT_BYTES;
+    assert!(all < limit, "{all} bytes of {limit}");
+}

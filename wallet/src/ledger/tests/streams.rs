@@ -296,3 +296,31 @@ fn a_hub_that_lowers_its_price_during_a_stream_gets_less() {
     assert_eq!(payer.offers().len(), 50);
     assert!(payer.offers().iter().all(|(_, offer)| offer.amount_msat == Msat::from_u32(10)));
 }
+
+#[test]
+fn a_stream_in_which_nothing_ever_comes_takes_up_room_for_minutes_only() {
+    let (_, mut payee, _) = agreed(10);
+    payee.now_ms += crate::limits::STREAM_FIRST_TICK_MS;
+    payee.run(|ledger, env| ledger.drive(env));
+    assert_eq!(payee.ledger.state().live_payees(), 1);
+    payee.now_ms += 1;
+    payee.run(|ledger, env| ledger.drive(env));
+    assert_eq!(payee.ledger.state().live_payees(), 0);
+}
+
+#[test]
+fn an_ended_stream_keeps_its_receipt_and_forgets_its_indices() {
+    let (mut payer, mut payee, offers) = agreed(10);
+    for at in [1, 3, 5] {
+        carry(&mut payer, &mut payee, &offers[at..=at], at as u64);
+    }
+    let end = Relay { stream: ID, kind: RelayKind::End { text: "enough".into() } };
+    payee.run(|ledger, env| ledger.relayed(end, env));
+    let stream = &payee.ledger.state().payees[&ID];
+    assert_eq!(stream.seen, super::super::runs::IndexSet::default());
+    assert_eq!(stream.receipt.map(|receipt| receipt.highest_tick), Some(5));
+    payee.tell(Internal::Offer(forwarded(&offers[1], FIRST, 77)));
+    let refused = ForwardResult::Failed { reason: FailureReason::StreamRefused };
+    assert_eq!(payee.results(), [refused], "what was opened once is not opened again");
+    payee.restart();
+}
