@@ -20,11 +20,12 @@ use proto::hub::v1::frame::Kind;
 use proto::hub::v1::hub_client::HubClient;
 use rand::{Rng, RngCore};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tower::service_fn;
 
 use crate::core::{CoreHandle, Stopped};
+use crate::limits::FRAMES_OUT;
 
 use tls::TlsError;
 
@@ -141,7 +142,7 @@ impl Dialer {
                     silent += 1;
                     let mut ping = FrameBuilder::default();
                     ping.ping(silent);
-                    ping.take().into_iter().for_each(|frame| drop(outgoing.send(frame)));
+                    ping.take().into_iter().for_each(|frame| drop(outgoing.try_send(frame)));
                     continue;
                 }
             };
@@ -154,7 +155,7 @@ impl Dialer {
                 }
                 Ok(Incoming::Goodbye { code, text }) => return Err(ConnectionError::Goodbye { code, text }),
                 Err(error) => {
-                    let _ = outgoing.send(frame::goodbye(error.code(), &error.to_string()));
+                    let _ = outgoing.try_send(frame::goodbye(error.code(), &error.to_string()));
                     return Err(error.into());
                 }
             }
@@ -171,10 +172,10 @@ impl Dialer {
         rand::rngs::OsRng.fill_bytes(&mut nonce);
         let signer = self.signer.as_ref();
         let (handshake, hello) = ClientHandshake::start(signer, self.hub, nonce, exporter);
-        let (outgoing, frames) = mpsc::unbounded_channel();
-        let _ = outgoing.send(pb::Frame { kind: Some(Kind::ClientHello(hello)) });
+        let (outgoing, frames) = mpsc::channel(FRAMES_OUT);
+        let _ = outgoing.try_send(pb::Frame { kind: Some(Kind::ClientHello(hello)) });
         let mut incoming = client
-            .connect(UnboundedReceiverStream::new(frames))
+            .connect(ReceiverStream::new(frames))
             .await
             .map_err(|status| ConnectionError::Broken(status.message().to_owned()))?
             .into_inner();
@@ -182,7 +183,7 @@ impl Dialer {
             return Err(out_of_order("another frame", "HubHello"));
         };
         let proof = handshake.prove(signer, &hello)?;
-        let _ = outgoing.send(pb::Frame { kind: Some(Kind::ClientProof(proof)) });
+        let _ = outgoing.try_send(pb::Frame { kind: Some(Kind::ClientProof(proof)) });
         let Kind::Welcome(welcome) = next(&mut incoming, "Welcome").await? else {
             return Err(out_of_order("another frame", "Welcome"));
         };
@@ -197,7 +198,7 @@ impl Dialer {
 /// A connection whose both ends are proven.
 struct Proven {
     incoming: tonic::Streaming<pb::Frame>,
-    outgoing: mpsc::UnboundedSender<pb::Frame>,
+    outgoing: mpsc::Sender<pb::Frame>,
     welcome: pb::Welcome,
 }
 

@@ -98,10 +98,14 @@ impl CoreHandle {
                 drop(answer.send(Err(None)));
                 return;
             };
+            let Some(owner) = core.owners.take() else {
+                drop(answer.send(Err(Some(Refused::TooManyChannels { maximum: 1 << super::OWNER_BITS }))));
+                return;
+            };
             let mut key = [0; 32];
             rand::rngs::OsRng.fill_bytes(&mut key);
             let request = OpenRequest {
-                owner: core.owners.take(),
+                owner,
                 channel_id,
                 role: Role::Wallet,
                 counterparty_node: core.hub,
@@ -153,7 +157,7 @@ impl CoreHandle {
     pub async fn session_up(
         &self,
         id: SessionId,
-        frames: mpsc::UnboundedSender<pb::Frame>,
+        frames: mpsc::Sender<pb::Frame>,
         hold: oneshot::Sender<()>,
         policy: pb::HubPolicy,
     ) -> Result<(), Stopped> {

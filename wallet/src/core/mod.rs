@@ -68,7 +68,7 @@ impl std::fmt::Debug for CoreMail {
 /// The connection that is current.
 pub struct Session {
     pub id: SessionId,
-    pub frames: mpsc::UnboundedSender<pb::Frame>,
+    pub frames: mpsc::Sender<pb::Frame>,
     /// The connection ends when this is dropped.
     pub hold: oneshot::Sender<()>,
 }
@@ -106,6 +106,10 @@ pub struct Core {
     stopping: bool,
 }
 
+/// Bits of a channel's number that count within one start: 16 million, more than a hub that proposes channels without end
+/// gets through in days of refusals.
+const OWNER_BITS: u32 = 24;
+
 /// Numbers of new channels, never used before (the epoch is durable and rises with each start).
 #[derive(Clone, Copy, Debug)]
 pub struct Owners {
@@ -114,10 +118,14 @@ pub struct Owners {
 }
 
 impl Owners {
-    fn take(&mut self) -> OwnerId {
-        let owner = OwnerId((self.epoch << 24) | self.next);
+    /// None when this process has used all of its numbers: the next start gets new ones.
+    fn take(&mut self) -> Option<OwnerId> {
+        if self.next >> OWNER_BITS != 0 {
+            return None;
+        }
+        let owner = OwnerId((self.epoch << OWNER_BITS) | self.next);
         self.next += 1;
-        owner
+        Some(owner)
     }
 }
 
@@ -368,8 +376,12 @@ impl Core {
             if let Message::OpenChannel(message) = messages.remove(0) {
                 let mut key = [0; 32];
                 rand::rngs::OsRng.fill_bytes(&mut key);
+                let Some(owner) = self.owners.take() else {
+                    tracing::warn!(%channel, "the hub has proposed more channels than this process can number");
+                    return;
+                };
                 let request = AcceptRequest {
-                    owner: self.owners.take(),
+                    owner,
                     channel_id: channel,
                     role: Role::Wallet,
                     counterparty_node: node,
@@ -396,3 +408,17 @@ impl Core {
 
 /// Frames that wait for [`WalletOutlet::send_frames`].
 pub(crate) type Frames = FrameBuilder;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_one_start_never_reach_into_those_of_another() {
+        let last = (1 << OWNER_BITS) - 1;
+        let mut owners = Owners { epoch: 2, next: last };
+        assert_eq!(owners.take(), Some(OwnerId((2 << OWNER_BITS) | last)));
+        assert_eq!(owners.take(), None);
+        assert_eq!(owners.take(), None);
+    }
+}

@@ -11,6 +11,7 @@ use settlement::desk::DeskRequest;
 use settlement::desk::service::DeskHandle;
 use shard::{ChainRequest, DirectoryEntry, Mail, Outlet, PeerRefusal, Reply, ReplyTo};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::answers::Answers;
 use super::{CoreHandle, CoreMail, Frames, Session};
@@ -72,8 +73,11 @@ impl WalletOutlet {
     /// Sends what was collected, or drops it if nobody is connected: reestablish repeats what counts.
     pub fn send_frames(&mut self) {
         for frame in self.frames.take() {
-            if let Some(session) = &self.session {
-                let _ = session.frames.send(frame);
+            if let Some(session) = &self.session
+                && let Err(TrySendError::Full(_)) = session.frames.try_send(frame)
+            {
+                tracing::warn!("the hub does not read what it is sent: the connection is made anew");
+                self.session = None;
             }
         }
     }
