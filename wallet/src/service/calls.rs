@@ -1,5 +1,7 @@
 //! Invoices and payments.
 
+use std::collections::BTreeMap;
+
 use proto::error::{ErrorCode, ErrorDetail, detail, from_detail, status, status_with_advice};
 use proto::fields::{bytes, node_key};
 use proto::hub::v1::FailureReason as WireReason;
@@ -19,6 +21,7 @@ impl Service {
         request: pb::CreateInvoiceRequest,
     ) -> Result<pb::CreateInvoiceResponse, Status> {
         let asked = asked("CreateInvoice", &request.request_id, &request)?;
+        self.check_room(asked).await?;
         let wanted = InvoiceRequest {
             amount_msat: request.amount_msat,
             description: request.description,
@@ -65,6 +68,7 @@ impl Service {
 
     pub(super) async fn pay_invoice(&self, request: pb::PayRequest) -> Result<pb::PayResponse, Status> {
         let asked = asked("Pay", &request.request_id, &request)?;
+        self.check_room(asked).await?;
         let wanted = PayRequest {
             invoice: request.invoice,
             amount_msat: request.amount_msat,
@@ -80,6 +84,7 @@ impl Service {
 
     pub(super) async fn send_payment(&self, request: pb::SendRequest) -> Result<pb::PayResponse, Status> {
         let asked = asked("Send", &request.request_id, &request)?;
+        self.check_room(asked).await?;
         let wanted = SendRequest {
             payee: node_key("payee", &request.payee).map_err(wrong_field)?,
             amount_msat: request.amount_msat,
@@ -142,28 +147,21 @@ impl Service {
             let payments = core.ledger_state().payments.iter();
             payments.map(|(number, payment)| convert::in_flight(*number, payment)).collect::<Vec<_>>()
         });
-        let mut flying = flying.await.map_err(stopping)?;
-        flying.retain(|payment| sent && payment.number < cursor.sent);
-        let mut all = flying;
-        for (wanted, is_sent, below) in [(sent, true, cursor.sent), (received, false, cursor.received)] {
-            if wanted {
-                all.extend(self.ended_page(is_sent, below, rows)?.iter().map(convert::ended));
-            }
+        let mut in_flight = flying.await.map_err(stopping)?;
+        in_flight.retain(|payment| payment.number < cursor.sent);
+        // What ended between the two looks is in both: its end counts.
+        let mut by_number: BTreeMap<u64, pb::Payment> = BTreeMap::new();
+        let mut came = Vec::new();
+        if sent {
+            by_number.extend(in_flight.into_iter().map(|payment| (payment.number, payment)));
+            let ended = self.ended_page(true, cursor.sent, rows)?;
+            by_number.extend(ended.iter().map(|ended| (ended.number, convert::ended(ended))));
         }
-        all.sort_by_key(|payment| {
-            (std::cmp::Reverse(payment.created_at_ms.max(payment.ended_at_ms)), payment.number)
-        });
-        let more = all.len() > rows;
-        all.truncate(rows);
-        let mut next = cursor;
-        for payment in &all {
-            match payment.direction() {
-                pb::PaymentDirection::Received => next.received = next.received.min(payment.number),
-                pb::PaymentDirection::Sent | pb::PaymentDirection::Unspecified => {
-                    next.sent = next.sent.min(payment.number);
-                }
-            }
+        if received {
+            came.extend(self.ended_page(false, cursor.received, rows)?.iter().map(convert::ended));
         }
+        let (all, more) = merged(by_number.into_values().rev().collect(), came, rows);
+        let next = cursor.after(&all);
         let next_page_token = if more { next.to_string() } else { String::new() };
         Ok(pb::ListPaymentsResponse { payments: all, next_page_token })
     }
@@ -176,6 +174,25 @@ impl Service {
             self.reader.range(history::PAYMENTS, &prefix, Some(&after), rows + 1).map_err(unreadable)?;
         rows.iter().map(|(_, value)| history::read_payment(value).map_err(unreadable)).collect()
     }
+}
+
+/// A page of both directions, each given with its highest number first, and whether anything is left over. Payments of one
+/// direction keep the order of their numbers, so that a page's end is one number a direction, and none is passed over.
+fn merged(sent: Vec<pb::Payment>, received: Vec<pb::Payment>, rows: usize) -> (Vec<pb::Payment>, bool) {
+    let time = |payment: &pb::Payment| payment.created_at_ms.max(payment.ended_at_ms);
+    let (mut sent, mut received) = (sent.into_iter().peekable(), received.into_iter().peekable());
+    let mut page = Vec::new();
+    while page.len() < rows {
+        let next = match (sent.peek(), received.peek()) {
+            (Some(out), Some(came)) if time(out) >= time(came) => sent.next(),
+            (_, Some(_)) => received.next(),
+            (Some(_), None) => sent.next(),
+            (None, None) => None,
+        };
+        let Some(next) = next else { break };
+        page.push(next);
+    }
+    (page, sent.peek().is_some() || received.peek().is_some())
 }
 
 fn bad_direction() -> Status {
@@ -212,10 +229,68 @@ impl Cursor {
         let number = |text: &str| text.parse().map_err(|_| bad());
         Ok(Cursor { sent: number(sent)?, received: number(received)? })
     }
+
+    /// Where the page after this one begins.
+    fn after(mut self, page: &[pb::Payment]) -> Cursor {
+        for payment in page {
+            match payment.direction() {
+                pb::PaymentDirection::Received => self.received = self.received.min(payment.number),
+                pb::PaymentDirection::Sent | pb::PaymentDirection::Unspecified => {
+                    self.sent = self.sent.min(payment.number);
+                }
+            }
+        }
+        self
+    }
 }
 
 impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.sent, self.received)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payment(
+        direction: pb::PaymentDirection,
+        number: u64,
+        created_at_ms: u64,
+        ended_at_ms: u64,
+    ) -> pb::Payment {
+        let direction = direction.into();
+        pb::Payment { number, direction, created_at_ms, ended_at_ms, ..pb::Payment::default() }
+    }
+
+    #[test]
+    fn pages_show_every_payment_once_although_an_old_one_ended_last() {
+        // The first payment was held up for long, and the clock was once set back.
+        let sent =
+            (1..=25).map(|n| payment(pb::PaymentDirection::Sent, n, n, if n == 1 { 999 } else { n + 1 }));
+        let received =
+            (1..=25).map(|n| payment(pb::PaymentDirection::Received, n, 0, if n == 20 { 1 } else { 2 * n }));
+        let (sent, received): (Vec<_>, Vec<_>) = (sent.rev().collect(), received.rev().collect());
+        let mut cursor = Cursor::parse("").unwrap();
+        let mut seen = Vec::new();
+        loop {
+            let below = |all: &[pb::Payment], end: u64| -> Vec<pb::Payment> {
+                all.iter().filter(|payment| payment.number < end).take(8).cloned().collect()
+            };
+            let (page, more) = merged(below(&sent, cursor.sent), below(&received, cursor.received), 7);
+            assert!(page.len() == 7 || !more);
+            seen.extend(page.iter().map(|payment| (payment.direction, payment.number)));
+            if !more {
+                break;
+            }
+            cursor = Cursor::parse(&cursor.after(&page).to_string()).unwrap();
+        }
+        seen.sort_unstable();
+        let expected: Vec<(i32, u64)> = [pb::PaymentDirection::Sent, pb::PaymentDirection::Received]
+            .into_iter()
+            .flat_map(|direction| (1..=25).map(move |n| (direction.into(), n)))
+            .collect();
+        assert_eq!(seen, expected);
     }
 }

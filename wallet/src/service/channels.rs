@@ -85,6 +85,14 @@ impl Service {
         let amount_sat =
             proto::fields::number("amount_sat", request.amount_sat, 1, Amount::MAX_MONEY.to_sat())
                 .map_err(wrong_field)?;
+        let asked = asked("OpenChannel", &request.request_id, &request)?;
+        // A repeat is answered before anything else is looked at: its coins are locked already.
+        if let Some(Made::Opening(id)) = self.made_before(asked).await?
+            && self.was_opened(id).await?
+        {
+            return Ok(pb::OpenChannelResponse { channel_id: bytes(&id.0) });
+        }
+        self.check_room(None).await?;
         self.check_chain()?;
         let funds = self.desk.summary().await.map_err(|_| stopping(Stopped))?.balance;
         if funds.confirmed < Amount::from_sat(amount_sat) {
@@ -92,7 +100,6 @@ impl Service {
             let advice = "send coins to `hubwallet address`, and wait for a confirmation";
             return Err(status_with_advice(ErrorCode::InsufficientFunds, text, advice));
         }
-        let asked = asked("OpenChannel", &request.request_id, &request)?;
         let chosen = ChannelId(fresh());
         let noted = self.core.ask(move |core| {
             core.with_ledger(|ledger, _| match ledger.repeated(asked.as_ref())? {
@@ -105,12 +112,10 @@ impl Service {
         });
         let id = noted.await.map_err(stopping)?.map_err(refused)?;
         let answer = pb::OpenChannelResponse { channel_id: bytes(&id.0) };
-        // A repeat: the channel is there, unless the process ended between the note and the opening.
-        if id != chosen && self.view(id).await?.is_some() {
-            return Ok(answer);
-        }
+        // A noted opening without a channel: the process ended between the two, or the same call is at it right now.
         match self.core.open(id, amount_sat).await.map_err(stopping)? {
             Ok(()) => Ok(answer),
+            Err(_) if self.was_opened(id).await? => Ok(answer),
             Err(refusal) => {
                 let forget = self.core.ask(move |core| {
                     core.with_ledger(|ledger, _| ledger.forget(asked.as_ref()));
@@ -119,6 +124,16 @@ impl Service {
                 Err(refusal.map_or_else(offline, |refusal| shard_refused(&refusal)))
             }
         }
+    }
+
+    /// Whether a channel of this id is or was here. What ends is in its row before it leaves the list.
+    async fn was_opened(&self, id: ChannelId) -> Result<bool, Status> {
+        Ok(self.view(id).await?.is_some() || self.ended_channel(id)?.is_some())
+    }
+
+    fn ended_channel(&self, id: ChannelId) -> Result<Option<history::ClosedChannel>, Status> {
+        let row = self.reader.get(history::CLOSED, &id.0).map_err(unreadable)?;
+        row.map(|value| history::read_closed(&value).map_err(unreadable)).transpose()
     }
 
     /// New work needs a chain that is followed.
@@ -142,6 +157,7 @@ impl Service {
                 .map_err(wrong_field)?;
         // The hub remembers what it answered to an id; a caller without one gets a fresh one.
         let asked = asked("RequestInbound", &request.request_id, &request)?;
+        self.check_room(asked).await?;
         let request_id = asked.map_or_else(
             || proto::request_id::RequestId::new(crate::core::now_ms(), fresh()).0,
             |asked| asked.id.0,
@@ -228,7 +244,10 @@ impl Service {
                 ..detail(ErrorCode::NotFound, text)
             })
         };
-        let view = self.view(id).await?.ok_or_else(unknown)?;
+        let Some(view) = self.view(id).await? else {
+            let ended = self.ended_channel(id)?.ok_or_else(unknown)?;
+            return Ok(pb::CloseChannelResponse { channel: Some(closed_channel(&ended, &self.hub)) });
+        };
         let repeated = self.core.ask(move |core| {
             core.with_ledger(|ledger, _| {
                 let made = ledger.repeated(asked.as_ref())?;

@@ -28,6 +28,7 @@ use crate::connection;
 use crate::core::{CoreHandle, Stopped};
 use crate::ledger::LedgerRefusal;
 use crate::ledger::requests::Asked;
+use crate::ledger::state::Made;
 
 /// Longest a call waits for a payment's end: longer than any HTLC should take, shorter than for ever.
 const PAY_PATIENCE: Duration = Duration::from_secs(120);
@@ -56,16 +57,27 @@ pub struct Service {
 }
 
 impl Service {
-    /// New work is refused while there is still room for what is under way.
-    fn check_room(&self) -> Result<(), Status> {
-        match self.headroom.check(&self.data_dir) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(status_with_advice(
-                ErrorCode::DiskNearlyFull,
-                error.to_string(),
-                "free some space; what is under way goes on",
-            )),
+    /// New work is refused while there is still room for what is under way. A repeat of a request is no new work: who asks
+    /// again must not be told that nothing was done.
+    async fn check_room(&self, asked: Option<Asked>) -> Result<(), Status> {
+        let Err(error) = self.headroom.check(&self.data_dir) else { return Ok(()) };
+        if self.made_before(asked).await?.is_some() {
+            return Ok(());
         }
+        Err(status_with_advice(
+            ErrorCode::DiskNearlyFull,
+            error.to_string(),
+            "free some space; what is under way goes on",
+        ))
+    }
+
+    /// What the same request made before.
+    async fn made_before(&self, asked: Option<Asked>) -> Result<Option<Made>, Status> {
+        if asked.is_none() {
+            return Ok(None);
+        }
+        let made = self.core.ask(move |core| core.with_ledger(|ledger, _| ledger.repeated(asked.as_ref())));
+        made.await.map_err(stopping)?.map_err(refused)
     }
 }
 
@@ -154,7 +166,6 @@ impl Wallet for Service {
         &self,
         request: Request<pb::OpenChannelRequest>,
     ) -> Answer<pb::OpenChannelResponse> {
-        self.check_room()?;
         self.open(request.into_inner()).await.map(Response::new)
     }
 
@@ -162,7 +173,6 @@ impl Wallet for Service {
         &self,
         request: Request<pb::RequestInboundRequest>,
     ) -> Answer<pb::RequestInboundResponse> {
-        self.check_room()?;
         self.inbound(request.into_inner()).await.map(Response::new)
     }
 
@@ -170,7 +180,6 @@ impl Wallet for Service {
         &self,
         request: Request<pb::CreateInvoiceRequest>,
     ) -> Answer<pb::CreateInvoiceResponse> {
-        self.check_room()?;
         self.make_invoice(request.into_inner()).await.map(Response::new)
     }
 
@@ -182,12 +191,10 @@ impl Wallet for Service {
     }
 
     async fn pay(&self, request: Request<pb::PayRequest>) -> Answer<pb::PayResponse> {
-        self.check_room()?;
         self.pay_invoice(request.into_inner()).await.map(Response::new)
     }
 
     async fn send(&self, request: Request<pb::SendRequest>) -> Answer<pb::PayResponse> {
-        self.check_room()?;
         self.send_payment(request.into_inner()).await.map(Response::new)
     }
 
@@ -197,7 +204,6 @@ impl Wallet for Service {
         &self,
         request: Request<pb::StartStreamRequest>,
     ) -> Answer<Self::StartStreamStream> {
-        self.check_room()?;
         self.begin_stream(request.into_inner()).await.map(Response::new)
     }
 

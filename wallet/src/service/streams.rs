@@ -43,6 +43,7 @@ fn is_over(progress: &pb::StreamProgress) -> bool {
 impl Service {
     pub(super) async fn begin_stream(&self, request: pb::StartStreamRequest) -> Result<Progress, Status> {
         let asked = asked("StartStream", &request.request_id, &request)?;
+        self.check_room(asked).await?;
         let wanted = StreamRequest {
             payee: node_key("payee", &request.payee).map_err(wrong_field)?,
             amount_msat: request.amount_msat,
