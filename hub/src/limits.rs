@@ -22,6 +22,10 @@ pub const MAILS_A_TURN: usize = 4_096;
 /// TCP connections in their TLS handshake at once. Each may cost half a millisecond of CPU.
 pub const TLS_HANDSHAKES: usize = 1_024;
 
+/// A connection on which no wallet has proven itself by then is closed, whatever else it asked: each holds a file descriptor,
+/// and whoever may have them for nothing can keep everybody else out. Probes connect again.
+pub const UNPROVEN_PATIENCE: Duration = Duration::from_secs(60);
+
 /// HTTP/2 flow control window of a stream and of a connection: a frame of the largest size fits, and a wallet cannot
 /// make the hub hold more than this unread.
 pub const HTTP2_WINDOW_BYTES: u32 = 2 * 1024 * 1024;

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use proto::handshake::{EXPORTER_BYTES, EXPORTER_LABEL};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -30,29 +32,35 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct WalletConnection {
     stream: TlsStream<TcpStream>,
     facts: ConnectionFacts,
+    /// Until a wallet has proven itself: when that must have happened.
+    unproven: Option<Pin<Box<Sleep>>>,
 }
 
 /// What the handshake must know of the connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ConnectionFacts {
     pub address: SocketAddr,
     /// Bound to this TLS session: a proof for it is worth nothing in another.
     pub exporter: [u8; EXPORTER_BYTES],
+    /// Set once a wallet has proven itself on this connection.
+    pub proven: Arc<AtomicBool>,
 }
 
 impl Connected for WalletConnection {
     type ConnectInfo = ConnectionFacts;
 
     fn connect_info(&self) -> ConnectionFacts {
-        self.facts
+        self.facts.clone()
     }
 }
 
-/// Accepts until cancelled; connections come out once their TLS handshake is done.
+/// Accepts until cancelled; connections come out once their TLS handshake is done, which must be within `timeout`. One on which
+/// no wallet has proven itself within `patience` after that breaks.
 pub fn accept(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     timeout: Duration,
+    patience: Duration,
     cancel: CancellationToken,
 ) -> mpsc::Receiver<Result<WalletConnection, std::io::Error>> {
     let (ready, connections) = mpsc::channel(READY);
@@ -78,7 +86,7 @@ pub fn accept(
             };
             let (acceptor, ready) = (acceptor.clone(), ready.clone());
             tokio::spawn(async move {
-                let shaken = tokio::time::timeout(timeout, shake(acceptor, stream, address)).await;
+                let shaken = tokio::time::timeout(timeout, shake(acceptor, stream, address, patience)).await;
                 drop(permit);
                 match shaken {
                     Ok(Ok(connection)) => {
@@ -97,6 +105,7 @@ async fn shake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
+    patience: Duration,
 ) -> Result<WalletConnection, std::io::Error> {
     // Small frames must leave at once: a payment waits for each.
     stream.set_nodelay(true)?;
@@ -106,7 +115,20 @@ async fn shake(
         .1
         .export_keying_material([0u8; EXPORTER_BYTES], EXPORTER_LABEL, None)
         .map_err(std::io::Error::other)?;
-    Ok(WalletConnection { stream, facts: ConnectionFacts { address, exporter } })
+    let facts = ConnectionFacts { address, exporter, proven: Arc::default() };
+    Ok(WalletConnection { stream, facts, unproven: Some(Box::pin(tokio::time::sleep(patience))) })
+}
+
+impl WalletConnection {
+    /// Whether the time to prove oneself is over.
+    fn poll_overdue(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(deadline) = &mut self.unproven else { return false };
+        if self.facts.proven.load(Ordering::Acquire) {
+            self.unproven = None;
+            return false;
+        }
+        deadline.as_mut().poll(context).is_ready()
+    }
 }
 
 impl AsyncRead for WalletConnection {
@@ -115,6 +137,10 @@ impl AsyncRead for WalletConnection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
+        if self.poll_overdue(context) {
+            let text = "no wallet has proven itself on this connection in time";
+            return Poll::Ready(Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text)));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -146,5 +172,55 @@ impl AsyncWrite for WalletConnection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::data_dir::Layout;
+
+    /// Both ends of a connection that has the patience given.
+    async fn connected(patience: Duration) -> (tokio_rustls::client::TlsStream<TcpStream>, WalletConnection) {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        let tls = crate::tls::server_config(&layout, &[]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut accepted = accept(listener, tls, Duration::from_secs(60), patience, CancellationToken::new());
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = std::fs::read(layout.certificate()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let client =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let client = TlsConnector::from(Arc::new(client)).connect(name, tcp).await.unwrap();
+        (client, accepted.recv().await.unwrap().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_nobody_proves_anything_breaks() {
+        let (_client, mut connection) = connected(Duration::from_millis(1)).await;
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_a_proven_wallet_stays() {
+        let (mut client, mut connection) = connected(Duration::ZERO).await;
+        connection.connect_info().proven.store(true, Ordering::Release);
+        client.write_u8(7).await.unwrap();
+        client.flush().await.unwrap();
+        assert_eq!(connection.read_u8().await.unwrap(), 7);
     }
 }

@@ -1,5 +1,6 @@
 //! The wallet-facing service: `Connect` and `GetInfo`.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -95,7 +96,7 @@ impl Hub for WalletService {
         request: Request<Streaming<Frame>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         // The server puts it there for every connection of this listener.
-        let Some(facts) = request.extensions().get::<ConnectionFacts>().copied() else {
+        let Some(facts) = request.extensions().get::<ConnectionFacts>().cloned() else {
             return Err(status(
                 ErrorCode::HandshakeFailed,
                 "this listener does not bind the handshake to TLS",
@@ -103,7 +104,9 @@ impl Hub for WalletService {
         };
         let (frames, outgoing) = mpsc::channel(SESSION_FRAMES_READY);
         let incoming = request.into_inner();
-        tokio::spawn(serve(self.serving.clone(), facts.exporter, Some(facts.address), incoming, frames));
+        let ConnectionFacts { address, exporter, proven } = facts;
+        let mark_proven = move || proven.store(true, Ordering::Release);
+        tokio::spawn(serve(self.serving.clone(), exporter, Some(address), incoming, frames, mark_proven));
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 

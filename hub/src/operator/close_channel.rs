@@ -33,7 +33,15 @@ pub async fn handle(hub: &OperatorHub, request: CloseChannelRequest) -> Result<C
                 let code = match refused {
                     Refused::UnknownOwner(_) => return Err(unknown(id)),
                     Refused::Stopping => ErrorCode::Stopping,
-                    _ => ErrorCode::ChannelRefused,
+                    Refused::Rejected(_)
+                    | Refused::ChannelExists(_)
+                    | Refused::OwnerExists(_)
+                    | Refused::NotConnected(_)
+                    | Refused::TooManyChannelsOfNode { .. }
+                    | Refused::TooManyChannels { .. }
+                    | Refused::TooManySessions { .. }
+                    | Refused::Quarantined { .. }
+                    | Refused::NotForHosts => ErrorCode::ChannelRefused,
                 };
                 return Err(about(id, code, refused.to_string()));
             }

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::data_dir::Layout;
 use crate::limits::{
     HTTP2_STREAMS, HTTP2_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STATUS_INTERVAL,
+    UNPROVEN_PATIENCE,
 };
 use crate::listen::accept;
 use crate::operator::{OperatorService, RequireToken};
@@ -107,7 +108,7 @@ impl Listeners {
         let (reporter, health) = tonic_health::server::health_reporter();
         let reflection = reflection()?;
         let timeout = Duration::from_millis(config.wallets.handshake_timeout_ms);
-        let connections = accept(listener, self.tls.clone(), timeout, cancel.clone());
+        let connections = accept(listener, self.tls.clone(), timeout, UNPROVEN_PATIENCE, cancel.clone());
         let service = HubServer::new(WalletService::new(shared, config))
             .max_decoding_message_size(proto::limits::MAX_GRPC_MESSAGE_BYTES);
         tokio::spawn(report_health(reporter, desk, cancel.clone()));

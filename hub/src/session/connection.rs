@@ -20,6 +20,7 @@ use crate::rate::Bucket;
 use super::handshake::{HandshakeSetup, shake};
 use super::inbox::{Inbox, InboxSetup};
 use super::outgoing::{Ending, Outgoing, channel};
+use super::registry::BeginError;
 
 /// What serving a connection needs of the hub.
 pub struct Serving {
@@ -30,17 +31,21 @@ pub struct Serving {
     pub welcome: Box<dyn Fn() -> Welcome + Send + Sync>,
 }
 
-/// Serves one connection until it ends. `frames` is what goes to the wallet.
+/// Serves one connection until it ends. `frames` is what goes to the wallet; `proven` is called once it has proven its key.
 pub async fn serve(
     serving: Arc<Serving>,
     exporter: [u8; EXPORTER_BYTES],
     address: Option<SocketAddr>,
     mut incoming: impl Stream<Item = Result<Frame, Status>> + Unpin,
     frames: mpsc::Sender<Result<Frame, Status>>,
+    proven: impl FnOnce(),
 ) {
-    let proven = shake(&serving.handshake, exporter, &mut incoming, &frames, &serving.welcome).await;
-    let node = match proven {
-        Ok(node) => node,
+    let shaken = shake(&serving.handshake, exporter, &mut incoming, &frames, &serving.welcome).await;
+    let node = match shaken {
+        Ok(node) => {
+            proven();
+            node
+        }
         Err(ending) => {
             debug!(?address, reason = %ending.text, "a handshake failed");
             say_goodbye(&frames, &ending).await;
@@ -49,7 +54,19 @@ pub async fn serve(
     };
     let (outgoing, writer) = channel();
     let sessions = serving.inbox.sessions.clone();
-    let session = match sessions.begin(node, outgoing.clone(), address, now_ms()) {
+    let directory = &serving.inbox.directory;
+    let begin = || sessions.begin(node, outgoing.clone(), address, now_ms());
+    let begun = match begin() {
+        // Node keys cost nothing, channels do: strangers do not keep out those whose money is here.
+        Err(BeginError::Full { .. })
+            if directory.channels_of(&node) > 0
+                && sessions.make_room(|other| directory.channels_of(other) == 0) =>
+        {
+            begin()
+        }
+        begun => begun,
+    };
+    let session = match begun {
         Ok(session) => session,
         Err(error) => {
             say_goodbye(&frames, &error.ending()).await;

@@ -17,7 +17,7 @@ use crate::rate::Bucket;
 
 use super::outgoing::{Ending, Outgoing};
 
-/// Wallets whose openings are counted at once; full buckets are forgotten first.
+/// Wallets whose openings are counted at once; full buckets are forgotten first, then all.
 const MAX_COUNTED_WALLETS: usize = 100_000;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -123,6 +123,20 @@ impl Sessions {
         Ok(Session { sessions: self, id, node })
     }
 
+    /// Ends one session of a node for which `may_go` says so; false when there is none.
+    pub fn make_room(&self, may_go: impl Fn(&Point) -> bool) -> bool {
+        let found = {
+            let state = self.lock();
+            let found = state.current.iter().find(|(node, _)| may_go(node));
+            found.map(|(node, current)| (*node, current.session, current.outgoing.clone()))
+        };
+        let Some((node, session, outgoing)) = found else { return false };
+        let text = "the hub is full, and wallets with channels go first";
+        outgoing.end(Ending::new(ErrorCode::LimitReached, text));
+        self.end(node, session);
+        true
+    }
+
     fn end(&self, node: Point, session: SessionId) {
         self.senders_mut().remove(&session);
         let mut state = self.lock();
@@ -175,8 +189,9 @@ impl Sessions {
         let mut state = self.lock();
         if state.opens.len() >= MAX_COUNTED_WALLETS {
             state.opens.retain(|_, bucket| !bucket.is_full(now));
+            // Still full of strangers: counting them does not keep them from taking new keys, and must not keep others out.
             if state.opens.len() >= MAX_COUNTED_WALLETS {
-                return false;
+                state.opens.clear();
             }
         }
         let limit = self.opens_per_hour;
@@ -287,5 +302,18 @@ mod tests {
         assert!(!sessions.may_open(NODE, now));
         assert!(sessions.may_open(Point::from_bytes([3; 33]), now));
         assert!(sessions.may_open(NODE, now + HOUR));
+    }
+
+    #[test]
+    fn strangers_without_number_keep_nobody_from_opening() {
+        let (sessions, _mailbox) = sessions(9);
+        let now = Instant::now();
+        for stranger in 0..u32::try_from(MAX_COUNTED_WALLETS).unwrap() {
+            let mut key = [3; 33];
+            key[..4].copy_from_slice(&stranger.to_be_bytes());
+            assert!(sessions.may_open(Point::from_bytes(key), now));
+        }
+        assert!(sessions.may_open(NODE, now));
+        assert!(sessions.lock().opens.len() <= MAX_COUNTED_WALLETS);
     }
 }

@@ -70,7 +70,7 @@ impl Wallet {
         let (frames, incoming) = mpsc::channel(16);
         let (outgoing, answers) = mpsc::channel(16);
         let incoming = ReceiverStream::new(incoming);
-        let served = tokio::spawn(serve(hub.serving.clone(), EXPORTER, None, incoming, outgoing));
+        let served = tokio::spawn(serve(hub.serving.clone(), EXPORTER, None, incoming, outgoing, || {}));
         Wallet { signer: signer(seed), frames, answers, served }
     }
 
@@ -316,4 +316,31 @@ async fn a_connection_that_ended_leaves_nothing_behind_although_a_shard_remember
     wallet.served.await.unwrap();
     assert!(kept.is_ended(), "the shard can tell, and forget it");
     assert_eq!(kept.ending(), None, "nobody is told a reason");
+}
+
+#[tokio::test]
+async fn strangers_that_fill_the_hub_make_room_for_a_wallet_with_a_channel() {
+    use crate::directory::Place;
+    use channel::ids::OwnerId;
+
+    let hub = hub();
+    let mut strangers = Vec::new();
+    for seed in 2..11 {
+        strangers.push(Wallet::connected(&hub, seed).await);
+    }
+    // One more stranger is refused by name.
+    let mut late = Wallet::connect(&hub, 20);
+    late.shake(&hub, EXPORTER, |_| {}).await;
+    assert_eq!(late.ending().await.0, ErrorCode::LimitReached);
+    let node = signer(21).node_id();
+    let place = Place { owner: OwnerId(5000), node, hosted: true };
+    hub.serving.inbox.directory.reserve(ChannelId([1; 32]), place, 9).unwrap();
+    let _customer = Wallet::connected(&hub, 21).await;
+    let sessions = &hub.serving.inbox.sessions;
+    while sessions.session_of(&node).is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(sessions.count(), 9);
+    let gone = strangers.iter().filter(|wallet| sessions.session_of(&wallet.signer.node_id()).is_none());
+    assert_eq!(gone.count(), 1);
 }
