@@ -38,6 +38,11 @@ const EXAMPLES: &str = "Examples:
   hubctl close --all                drain the hub: close every channel cooperatively
   hubctl events --from 1 --follow   everything that ever happened, then live";
 
+const CLOSE_EXAMPLES: &str = "Examples:
+  hubctl close 5f0c…                every wallet is asked; one that is away closes when it returns
+  hubctl close --all                drain the hub
+  hubctl close --all --force        drain it now, alone; `hubctl channels` shows what each one waits for";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Identity, chain, policy, load
@@ -50,7 +55,8 @@ pub enum Command {
     Peers,
     /// Channels, oldest first
     Channels(Channels),
-    /// Close channels cooperatively: wallets that answer are paid in a shared transaction
+    /// Close channels: with the wallets that answer, in a shared transaction, or alone (--force)
+    #[command(after_help = CLOSE_EXAMPLES)]
     Close(Close),
     /// Forwards that ended, newest first
     Forwards(Forwards),
@@ -78,6 +84,16 @@ pub struct Close {
     /// Every channel
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub how: How,
+}
+
+#[derive(Debug, Args)]
+pub struct How {
+    /// Without the wallet: publish the hub's latest commitment. Each channel costs transactions of its own, the hub waits for
+    /// its balance as long as the wallet demands, and payments in flight end on the chain. It cannot be taken back
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +130,9 @@ mod tests {
             (&["hubctl", "close", "--all"], true),
             (&["hubctl", "close"], false),
             (&["hubctl", "close", "00", "--all"], false),
+            (&["hubctl", "close", "00", "--force"], true),
+            (&["hubctl", "close", "--all", "--force"], true),
+            (&["hubctl", "close", "--force"], false),
         ] {
             assert_eq!(Cli::try_parse_from(args).is_ok(), fits, "{args:?}");
         }

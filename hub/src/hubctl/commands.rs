@@ -133,14 +133,14 @@ async fn close(client: &mut Client, asked: &Close, out: Output) -> Result<(), Ct
         None => all_channels(client, &Channels { closed: false, node: None })
             .await?
             .into_iter()
-            .filter(can_close)
+            .filter(|channel| can_close(channel, asked.how.force))
             .map(|channel| channel.channel_id.to_vec())
             .collect(),
     };
     let all = ids.len();
     let (mut closed, mut refused) = (Vec::new(), Vec::new());
     for id in ids {
-        match client.close_channel(close_request(&id)).await {
+        match client.close_channel(close_request(&id, asked.how.force)).await {
             Ok(response) => closed.extend(response.into_inner().channel),
             Err(status) if asked.all => refused.push((id, status.message().to_owned())),
             Err(status) => return Err(status.into()),
@@ -162,15 +162,15 @@ async fn close(client: &mut Client, asked: &Close, out: Output) -> Result<(), Ct
     if refused.is_empty() { Ok(()) } else { Err(CtlError::SomeNotClosed { failed: refused.len(), all }) }
 }
 
-/// Whether a cooperative close has a meaning for the channel.
-fn can_close(channel: &pb::Channel) -> bool {
+/// Whether a close has a meaning for the channel: a frozen one is closed already, but may be given up.
+fn can_close(channel: &pb::Channel, force: bool) -> bool {
     match channel.phase() {
         pb::ChannelPhase::AwaitingConfirmation | pb::ChannelPhase::Open | pb::ChannelPhase::ShuttingDown => {
             true
         }
+        pb::ChannelPhase::Frozen => force,
         pb::ChannelPhase::Unspecified
         | pb::ChannelPhase::Opening
-        | pb::ChannelPhase::Frozen
         | pb::ChannelPhase::Closing
         | pb::ChannelPhase::Closed
         | pb::ChannelPhase::Failed
@@ -179,11 +179,11 @@ fn can_close(channel: &pb::Channel) -> bool {
     }
 }
 
-fn close_request(id: &[u8]) -> pb::CloseChannelRequest {
+fn close_request(id: &[u8], force: bool) -> pb::CloseChannelRequest {
     let mut random = [0u8; 10];
     rand::rngs::OsRng.fill_bytes(&mut random);
     let request_id = RequestId::new(now_ms(), random).to_string();
-    pb::CloseChannelRequest { channel_id: id.to_vec().into(), request_id }
+    pb::CloseChannelRequest { channel_id: id.to_vec().into(), request_id, force }
 }
 
 /// Prints events from an index up to the newest, and on if asked.

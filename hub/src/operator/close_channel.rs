@@ -1,10 +1,10 @@
-//! `CloseChannel`: starts the cooperative close; answered once that is durable.
+//! `CloseChannel`: starts the cooperative close, or gives the channel up; answered once that is durable.
 
 use bitcoin::ScriptBuf;
 use bitcoin::hashes::{Hash, sha256};
 use channel::channel::PhaseView;
 use channel::error::{Refusal, Rejection};
-use channel::event::Command;
+use channel::event::{Command, FailRequest};
 use channel::ids::{ChannelId, OwnerId};
 use proto::error::{ErrorCode, ErrorDetail, detail, from_detail};
 use proto::hub::v1::{CloseChannelRequest, CloseChannelResponse};
@@ -23,10 +23,15 @@ pub async fn handle(hub: &OperatorHub, request: CloseChannelRequest) -> Result<C
     let id = proto::fields::channel_id("channel_id", &request.channel_id)?;
     let request_id = RequestId::parse(&request.request_id).map_err(|error| from_detail(error.into()))?;
     let owner = hub.shared.directory.place(&id).map(|place| place.owner).ok_or_else(|| unknown(id))?;
-    remember(hub, request_id, id).await?;
-    // The hub's own share goes to the batch's output, so its script is empty. A repeat finds the close begun.
+    remember(hub, request_id, id, request.force).await?;
     let mailboxes = &hub.shared.mailboxes;
-    match command(mailboxes, owner, Command::Shutdown { script: ScriptBuf::new() }).await? {
+    let asked = match request.force {
+        // A channel that is over takes no notice, so a repeat finds what was asked for done.
+        true => Command::Fail { reason: FailRequest::Operator },
+        // The hub's own share goes to the batch's output, so its script is empty. A repeat finds the close begun.
+        false => Command::Shutdown { script: ScriptBuf::new() },
+    };
+    match command(mailboxes, owner, asked).await? {
         Ok(()) => {}
         Err(refused) => {
             if !closes_already(hub, owner, &refused).await? {
@@ -72,8 +77,13 @@ async fn closes_already(hub: &OperatorHub, owner: OwnerId, refused: &Refused) ->
     }))
 }
 
-async fn remember(hub: &OperatorHub, request: RequestId, channel: ChannelId) -> Result<Remembered, Status> {
-    let mut body = b"CloseChannel ".to_vec();
+async fn remember(
+    hub: &OperatorHub,
+    request: RequestId,
+    channel: ChannelId,
+    force: bool,
+) -> Result<Remembered, Status> {
+    let mut body = if force { b"CloseChannel force ".to_vec() } else { b"CloseChannel ".to_vec() };
     body.extend_from_slice(&channel.0);
     let body = sha256::Hash::hash(&body).to_byte_array();
     let (reply, receiver) = oneshot::channel();

@@ -281,7 +281,7 @@ async fn a_close_of_an_unknown_channel_and_a_bad_request_id_are_named() {
         (vec![1; 32], id(now), ErrorCode::NotFound),
     ];
     for (channel_id, request_id, expected) in rows {
-        let request = pb::CloseChannelRequest { channel_id: channel_id.into(), request_id };
+        let request = pb::CloseChannelRequest { channel_id: channel_id.into(), request_id, force: false };
         let refused = client.close_channel(with_token(request, &header)).await.unwrap_err();
         assert_eq!(proto::error::parse(&refused).unwrap().code(), expected);
     }

@@ -213,6 +213,7 @@ impl Hub {
         let request = pb::CloseChannelRequest {
             channel_id: channel_id.clone(),
             request_id: super::request_id().to_string(),
+            force: false,
         };
         self.client()?.close_channel(request).await.map_err(refused("CloseChannel"))?;
         Ok(())

@@ -302,6 +302,7 @@ impl Wallet {
         let request = pb::CloseChannelRequest {
             channel_id: channel_id.clone(),
             request_id: super::request_id().to_string(),
+            force: false,
         };
         self.client()?.close_channel(request).await.map_err(self.refused("CloseChannel"))?;
         Ok(())

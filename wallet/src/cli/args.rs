@@ -100,7 +100,7 @@ pub enum Command {
     },
     /// List what happened, or follow it live, none missed
     Events(EventsArgs),
-    /// Close a channel with the hub's help
+    /// Close a channel with the hub's help, or alone (--force)
     Close(CloseArgs),
     /// Stop the daemon, and wait until it has
     #[command(after_help = "Example:\n  hubwallet stop")]
@@ -370,7 +370,8 @@ pub struct EventsArgs {
     after_help = "\
 Examples:
   hubwallet close 5f0c                      the first digits suffice
-  hubwallet close --all --wait-seconds 3600"
+  hubwallet close --all --wait-seconds 3600
+  hubwallet close 5f0c --force              the hub is gone or does not answer"
 )]
 pub struct CloseArgs {
     /// The channel's id, or its first digits
@@ -380,6 +381,11 @@ pub struct CloseArgs {
     /// Every channel that can be closed; --json prints an array
     #[arg(long, group = "which", conflicts_with = "request_id")]
     pub all: bool,
+
+    /// Without the hub: publish this wallet's latest commitment. It costs more in fees, the balance comes back after the delay
+    /// the hub demands, and payments in flight end on the chain. It cannot be taken back
+    #[arg(long)]
+    pub force: bool,
 
     /// Wait so long until the close is final on the chain
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -160,8 +160,10 @@ fn is_closed(channel: &hub::Channel) -> Seen {
         | ChannelPhase::Open
         | ChannelPhase::ShuttingDown
         | ChannelPhase::Frozen
-        | ChannelPhase::Closing => Seen::NotYet,
-        ChannelPhase::Failed | ChannelPhase::Aborted | ChannelPhase::Quarantined => Seen::Never,
+        | ChannelPhase::Closing
+        // It ends on the chain too, only later.
+        | ChannelPhase::Failed => Seen::NotYet,
+        ChannelPhase::Aborted | ChannelPhase::Quarantined => Seen::Never,
     }
 }
 
@@ -203,19 +205,20 @@ async fn wait_for(
 
 pub async fn close(session: &mut Session<'_, '_>, args: &CloseArgs) -> Result<(), Failure> {
     if args.all {
-        return close_all(session, args.wait_seconds).await;
+        return close_all(session, args).await;
     }
     let wanted = args.channel.as_deref().unwrap_or_default();
     let channel_id = find(session, wanted).await?;
-    let closing = close_one(session, &channel_id, &args.repeatable, args.wait_seconds).await?;
+    let closing = close_one(session, &channel_id, args, &args.repeatable, args.wait_seconds).await?;
     session.terminal.show(json::channel(&closing), || closing_text(&closing))
 }
 
-async fn close_all(session: &mut Session<'_, '_>, wait_seconds: u64) -> Result<(), Failure> {
+async fn close_all(session: &mut Session<'_, '_>, args: &CloseArgs) -> Result<(), Failure> {
+    let wait_seconds = args.wait_seconds;
     let open: Vec<hub::Channel> = session.channels(false).await?;
     let (mut begun, mut closing, mut first_failure) = (Vec::new(), Vec::new(), None);
-    for channel in open.into_iter().filter(can_be_closed) {
-        match close_one(session, &channel.channel_id, &Repeatable::default(), 0).await {
+    for channel in open.into_iter().filter(|channel| can_be_closed(channel, args.force)) {
+        match close_one(session, &channel.channel_id, args, &Repeatable::default(), 0).await {
             Ok(channel) => begun.push(channel),
             Err(failure) => first_failure = first_failure.or(Some(failure)),
         }
@@ -240,12 +243,13 @@ async fn close_all(session: &mut Session<'_, '_>, wait_seconds: u64) -> Result<(
     first_failure.map_or(Ok(()), Err)
 }
 
-fn can_be_closed(channel: &hub::Channel) -> bool {
+/// Whether a close has a meaning for the channel: a frozen one is closed already, but may be given up.
+fn can_be_closed(channel: &hub::Channel, force: bool) -> bool {
     match channel.phase() {
         ChannelPhase::Open | ChannelPhase::AwaitingConfirmation | ChannelPhase::ShuttingDown => true,
+        ChannelPhase::Frozen => force,
         ChannelPhase::Unspecified
         | ChannelPhase::Opening
-        | ChannelPhase::Frozen
         | ChannelPhase::Closing
         | ChannelPhase::Closed
         | ChannelPhase::Failed
@@ -257,11 +261,16 @@ fn can_be_closed(channel: &hub::Channel) -> bool {
 async fn close_one(
     session: &mut Session<'_, '_>,
     channel_id: &Bytes,
+    args: &CloseArgs,
     repeatable: &Repeatable,
     wait_seconds: u64,
 ) -> Result<hub::Channel, Failure> {
     let under = Under::id(repeatable);
-    let request = pb::CloseChannelRequest { channel_id: channel_id.clone(), request_id: under.text() };
+    let request = pb::CloseChannelRequest {
+        channel_id: channel_id.clone(),
+        request_id: under.text(),
+        force: args.force,
+    };
     let call = |mut api: Api, request| async move { api.close_channel(request).await };
     let answer: pb::CloseChannelResponse = session.call("closing the channel", under, request, call).await?;
     if wait_seconds > 0 {

@@ -6,7 +6,7 @@ use bitcoin::Amount;
 use bytes::Bytes;
 use channel::amount::Msat;
 use channel::channel::{ChannelView, PhaseView};
-use channel::event::Command;
+use channel::event::{Command, FailRequest};
 use channel::ids::ChannelId;
 use proto::error::{ErrorCode, ErrorDetail, detail, from_detail, status, status_with_advice};
 use proto::fields::{bytes, channel_id, outpoint_out, txid_out};
@@ -258,30 +258,41 @@ impl Service {
             })
         });
         repeated.await.map_err(stopping)?.map_err(refused)?;
-        let begun = match view.phase {
-            // A shutdown of the hub's is answered by this wallet itself.
-            PhaseView::ShuttingDown { .. } => true,
-            PhaseView::Frozen { .. } | PhaseView::Closing { .. } | PhaseView::Closed { .. } => true,
-            PhaseView::Opening
-            | PhaseView::AwaitingConfirmation { .. }
-            | PhaseView::Open
-            | PhaseView::Aborted { .. }
-            | PhaseView::Failed { .. } => false,
-        };
-        if !begun {
-            let address = self.desk.new_address().await.map_err(|_| stopping(Stopped))?;
-            let command = Command::Shutdown { script: address.script_pubkey() };
-            if let Err(refusal) = self.core.command(view.owner, command).await.map_err(stopping)? {
-                let forget = self.core.ask(move |core| {
-                    core.with_ledger(|ledger, _| ledger.forget(asked.as_ref()));
-                });
-                forget.await.map_err(stopping)?;
-                return Err(shard_refused(&refusal));
-            }
+        if let Some(command) = self.closing_command(&view.phase, request.force).await?
+            && let Err(refusal) = self.core.command(view.owner, command).await.map_err(stopping)?
+        {
+            let forget = self.core.ask(move |core| {
+                core.with_ledger(|ledger, _| ledger.forget(asked.as_ref()));
+            });
+            forget.await.map_err(stopping)?;
+            return Err(shard_refused(&refusal));
         }
         let height = *self.desk.heights().borrow();
         let view = self.view(id).await?.unwrap_or(view);
         Ok(pb::CloseChannelResponse { channel: Some(channel_out(&view, height)) })
+    }
+
+    /// What the channel is told, unless it ends already in the way that is asked for.
+    async fn closing_command(&self, phase: &PhaseView, force: bool) -> Result<Option<Command>, Status> {
+        if force {
+            // A channel that is over takes no notice.
+            return Ok(Some(Command::Fail { reason: FailRequest::Operator }));
+        }
+        match phase {
+            // A shutdown of the hub's is answered by this wallet itself.
+            PhaseView::ShuttingDown { .. }
+            | PhaseView::Frozen { .. }
+            | PhaseView::Closing { .. }
+            | PhaseView::Closed { .. } => Ok(None),
+            PhaseView::Opening
+            | PhaseView::AwaitingConfirmation { .. }
+            | PhaseView::Open
+            | PhaseView::Aborted { .. }
+            | PhaseView::Failed { .. } => {
+                let address = self.desk.new_address().await.map_err(|_| stopping(Stopped))?;
+                Ok(Some(Command::Shutdown { script: address.script_pubkey() }))
+            }
+        }
     }
 
     pub(super) async fn info(&self) -> Result<pb::GetInfoResponse, Status> {
