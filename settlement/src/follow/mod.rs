@@ -67,7 +67,7 @@ pub enum FollowStatus {
         /// The common tip.
         at: BlockRef,
     },
-    /// The node itself is still behind us (it resyncs or rebuilds its index); we wait.
+    /// The node itself is still behind us (it resyncs, rebuilds its index, or lost blocks); we wait.
     NodeBehind {
         /// The follower's tip.
         at: BlockRef,
@@ -216,7 +216,7 @@ impl<S: BlockSource> Follower<S> {
             self.checked = true;
         }
         let at = self.memory.tip();
-        match look(self.source.as_ref(), at).await? {
+        match look(self.source.as_ref(), at, self.memory.base().height).await? {
             Look::Ahead(hashes) => {
                 self.report(FollowStatus::CatchingUp { at });
                 self.ahead = fetch(&self.source, hashes).await?;
@@ -263,8 +263,9 @@ impl<S: BlockSource> Follower<S> {
     }
 }
 
-/// Compares the source's best chain with our tip.
-async fn look<S: BlockSource>(source: &S, at: BlockRef) -> Result<Look, RpcError> {
+/// Compares the source's best chain with our tip. A chain that ends below our final block (`base`) is no reorganisation,
+/// for one has more work than what it replaces: the node lost its data or was exchanged, and will catch up.
+async fn look<S: BlockSource>(source: &S, at: BlockRef, base: u32) -> Result<Look, RpcError> {
     let ahead = u32::try_from(limits::BLOCKS_AHEAD).unwrap_or(1);
     let end = at.height.saturating_add(1).saturating_add(ahead);
     let mut hashes = source.hashes(at.height..end).await?;
@@ -273,8 +274,9 @@ async fn look<S: BlockSource>(source: &S, at: BlockRef) -> Result<Look, RpcError
         return Ok(if hashes.is_empty() { Look::AtTip } else { Look::Ahead(hashes) });
     }
     let tip = source.tip().await?;
-    if tip.syncing && tip.block.height < at.height {
-        return Ok(Look::Behind { node_height: tip.block.height });
+    let height = tip.block.height;
+    if height < base || (tip.syncing && height < at.height) {
+        return Ok(Look::Behind { node_height: height });
     }
     Ok(Look::Stale)
 }

@@ -302,6 +302,25 @@ fn a_node_that_resyncs_is_waited_for() {
 }
 
 #[test]
+fn a_node_that_lost_final_blocks_is_waited_for_and_not_taken_for_a_reorganisation() {
+    runtime().block_on(async {
+        let source = Memory::new(World::new(3, vec![]));
+        let start = genesis(&source);
+        source.change(|world| (0..10).for_each(|_| world.mine()));
+        let mut books = Books(vec![start.hash]);
+        let mut follower = Follower::new(source.clone(), ChainMemory::starting_at(start, 3));
+        follow_to_rest(&mut follower, &source, &mut books).await.unwrap();
+        // It does not say that it is syncing: bitcoind forgets to once its tip is less than a day old.
+        let whole = source.change(|world| world.chain.split_off(8));
+        let waited = tokio::time::timeout(Duration::from_secs(30), follower.next()).await;
+        assert!(waited.is_err(), "no step while the node is behind");
+        source.change(|world| world.chain.extend(whole));
+        follow_to_rest(&mut follower, &source, &mut books).await.unwrap();
+        assert_eq!(books.0.len(), 11);
+    });
+}
+
+#[test]
 fn another_networks_node_is_named_and_its_chain_is_no_reorganisation() {
     runtime().block_on(async {
         let source = Memory::new(World::new(3, vec![]));
