@@ -170,17 +170,28 @@ impl<N: Node> Broadcaster<N> {
 
     /// Publishes `what` and keeps it for resubmission, also if this attempt fails, until [`Broadcaster::forget`].
     pub async fn publish(&self, what: &impl Publishable) -> Result<Published, PublishError> {
-        let (txid, transaction) = (what.txid(), Arc::new(what.transaction().clone()));
-        {
-            let mut pending = self.lock();
-            let waiting = pending.len();
-            if waiting >= limits::MAX_PENDING && !pending.contains_key(&txid) {
-                return Err(PublishError::TooManyPending { waiting });
-            }
-            pending
-                .entry(txid)
-                .or_insert_with(|| Pending { transaction: Arc::clone(&transaction), confirmed: false });
+        self.keep(what)?;
+        self.send(what).await
+    }
+
+    /// The first half of [`Broadcaster::publish`]: keeps `what` for resubmission. At once, so that what is said of it
+    /// afterwards (confirmed, forgotten) finds it.
+    pub fn keep(&self, what: &impl Publishable) -> Result<(), PublishError> {
+        let mut pending = self.lock();
+        let waiting = pending.len();
+        if waiting >= limits::MAX_PENDING && !pending.contains_key(&what.txid()) {
+            return Err(PublishError::TooManyPending { waiting });
         }
+        let transaction = || Arc::new(what.transaction().clone());
+        pending
+            .entry(what.txid())
+            .or_insert_with(|| Pending { transaction: transaction(), confirmed: false });
+        Ok(())
+    }
+
+    /// The second half: sends it once.
+    pub async fn send(&self, what: &impl Publishable) -> Result<Published, PublishError> {
+        let (txid, transaction) = (what.txid(), what.transaction().clone());
         let sent = self.node.send(&[&transaction]).await?;
         let result = sent
             .into_iter()

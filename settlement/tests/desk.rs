@@ -69,6 +69,49 @@ fn a_reorganised_funding_is_undone_and_published_again() {
 }
 
 #[test]
+fn a_funding_confirmed_before_a_restart_is_published_again_when_its_block_is_undone() {
+    let mut rig = Rig::new();
+    rig.receive(100_000);
+    let (transaction, outpoint) = fund(&mut rig);
+    rig.mine(vec![transaction.clone()]);
+    rig.restart();
+    rig.ask(OWNER, DeskRequest::BroadcastFunding { transaction });
+    let told = rig.unmine();
+    assert!(matches!(&told.broadcasts[..], [Broadcast::Undone(txid)] if *txid == outpoint.txid));
+}
+
+#[test]
+fn the_coins_of_an_opening_that_a_crash_cut_off_are_free_again() {
+    let mut rig = Rig::new();
+    rig.receive(100_000);
+    rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output() });
+    rig.take_snapshot();
+    // The row that locks the coins is durable, the channel's is not: it knows of no transaction to release.
+    rig.restart();
+    rig.ask(OWNER, DeskRequest::ReleaseCoins { transaction: None });
+    assert_eq!(rig.desk.summary().balance.confirmed, sat(100_000));
+    rig.restart();
+}
+
+#[test]
+fn coins_are_released_for_their_own_opening_only() {
+    let mut rig = Rig::new();
+    rig.receive(100_000);
+    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output() });
+    let [(_, Command::FundingBuilt { transaction, .. })] = &told.commands[..] else { panic!("{told:?}") };
+    rig.ask(OWNER, DeskRequest::ReleaseCoins { transaction: None });
+    let other = OwnerId(OWNER.0 + 1);
+    rig.ask(other, DeskRequest::BuildFunding { output: funding_output() });
+    // The first channel hears of its transaction late, and does not want it any more.
+    rig.ask(OWNER, DeskRequest::ReleaseCoins { transaction: Some(transaction.clone()) });
+    rig.ask(OWNER, DeskRequest::Forget);
+    assert_eq!(rig.desk.summary().balance.locked, sat(100_000), "another opening has chosen the coin");
+    rig.ask(other, DeskRequest::Forget);
+    assert_eq!(rig.desk.summary().balance.confirmed, sat(100_000), "a channel that ended holds nothing");
+    rig.restart();
+}
+
+#[test]
 fn a_funding_without_coins_aborts_the_opening_and_locks_nothing() {
     let mut rig = Rig::new();
     rig.receive(10_000);

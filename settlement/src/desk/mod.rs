@@ -99,6 +99,8 @@ pub struct Desk {
     memory: ChainMemory,
     watches: Watches,
     batches: Batches,
+    /// Funding transactions that were built and never published: who locked their coins.
+    building: BTreeMap<OwnerId, Transaction>,
     /// Batches that the hub handed over, to be published by this wallet if it comes to that.
     handed_over: BTreeMap<OwnerId, Pending>,
     /// What was given to the broadcaster, with the height of its block once it is in one.
@@ -140,6 +142,7 @@ impl Desk {
             config,
             wallet,
             memory,
+            building: state.building,
             handed_over: BTreeMap::new(),
             listed: BTreeMap::new(),
             now: 0,
@@ -154,6 +157,7 @@ impl Desk {
             wallet: vec![self.wallet.snapshot()],
             watches: self.watches.all().clone(),
             batches: self.batches.records().clone(),
+            building: self.building.clone(),
         }
         .encode()
     }
@@ -278,7 +282,10 @@ impl Desk {
                 self.broadcast_funding(owner, transaction, &mut outcome);
             }
             DeskRequest::ReleaseCoins { transaction } => {
-                if let Some(transaction) = transaction {
+                self.release_building(owner, &mut outcome);
+                // One that was published is in the coins' books, until something else that spends them is final.
+                let published = transaction.filter(|tx| self.wallet.transaction(tx.compute_txid()).is_some());
+                if let Some(transaction) = published {
                     self.wallet.release(&transaction, self.now);
                     self.stage_wallet(&mut outcome);
                 }
@@ -301,6 +308,7 @@ impl Desk {
                 }
             }
             DeskRequest::Forget => {
+                self.release_building(owner, &mut outcome);
                 self.forget_handed_over(owner, &mut outcome);
                 self.batches.forget(owner);
                 if self.watches.forget(owner) {
@@ -326,6 +334,8 @@ impl Desk {
                 let output_index = built.funding.position_of(&output).expect("the verifier found the output");
                 let (txid, fee) = (built.funding.txid(), built.funding.fee());
                 self.stage_wallet(outcome);
+                outcome.records.push(Record::Building { owner, transaction: transaction.clone() }.encode());
+                self.building.insert(owner, transaction.clone());
                 outcome.then.push((owner, Command::FundingBuilt { transaction, output_index }));
                 outcome.reports.push(DeskReport::FundingBuilt { owner, txid, fee });
             }
@@ -344,9 +354,7 @@ impl Desk {
             outcome.reports.push(DeskReport::Trouble { what });
             return;
         };
-        if watch.confirmed.is_some() {
-            return;
-        }
+        let confirmed = watch.confirmed.map(|(height, _)| height);
         let required = [watch.output.clone()];
         match self.wallet.verify_funding(transaction.clone(), &required, self.config.fees) {
             Ok(funding) => {
@@ -354,14 +362,35 @@ impl Desk {
                 if self.watches.add_funding_transaction(owner, &transaction) {
                     self.record_watch(owner, outcome);
                 }
-                self.wallet.record_unconfirmed(&transaction, self.now);
-                self.stage_wallet(outcome);
-                self.listed.entry(txid).or_insert(None);
+                if confirmed.is_none() {
+                    self.wallet.record_unconfirmed(&transaction, self.now);
+                    self.stage_wallet(outcome);
+                }
+                self.note_built(owner, outcome);
+                // Also when a block holds it: that block may be undone.
+                self.listed.entry(txid).or_insert(confirmed);
                 outcome.broadcasts.push(Broadcast::Funding(funding));
+                outcome.broadcasts.extend(confirmed.map(|_| Broadcast::Confirmed(txid)));
             }
             Err(flaw) => outcome.reports.push(DeskReport::Trouble {
                 what: format!("the funding transaction of channel {} must not be published: {flaw}", owner.0),
             }),
+        }
+    }
+
+    /// Lets go of the coins of a funding transaction that was never published. Nothing if there is none, or none any more:
+    /// its coins may be another opening's by now.
+    fn release_building(&mut self, owner: OwnerId, outcome: &mut Outcome) {
+        if let Some(transaction) = self.building.get(&owner) {
+            self.wallet.release(transaction, self.now);
+            self.stage_wallet(outcome);
+            self.note_built(owner, outcome);
+        }
+    }
+
+    fn note_built(&mut self, owner: OwnerId, outcome: &mut Outcome) {
+        if self.building.remove(&owner).is_some() {
+            outcome.records.push(Record::Built { owner }.encode());
         }
     }
 

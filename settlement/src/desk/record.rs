@@ -42,6 +42,15 @@ pub(super) enum Record {
     BatchEnded {
         txid: Txid,
     },
+    /// A funding transaction was built for this channel, and its coins locked.
+    Building {
+        owner: OwnerId,
+        transaction: Transaction,
+    },
+    /// It was published, or its coins are free again.
+    Built {
+        owner: OwnerId,
+    },
 }
 
 /// A batch that was verified, and may have been broadcast and handed out.
@@ -63,6 +72,8 @@ pub(super) struct State {
     pub wallet: Vec<Vec<u8>>,
     pub watches: BTreeMap<OwnerId, Watch>,
     pub batches: BTreeMap<Txid, BatchRecord>,
+    /// Funding transactions that were never published.
+    pub building: BTreeMap<OwnerId, Transaction>,
 }
 
 /// A row that is not the desk's, or of another version.
@@ -117,6 +128,12 @@ impl State {
             }
             Record::BatchEnded { txid } => {
                 self.batches.remove(&txid);
+            }
+            Record::Building { owner, transaction } => {
+                self.building.insert(owner, transaction);
+            }
+            Record::Built { owner } => {
+                self.building.remove(&owner);
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ pub enum DeskRequest {
     WatchFunding { outpoint: OutPoint, output: TxOut, minimum_depth: u32 },
     /// Bring the funding transaction into the chain, and keep at it.
     BroadcastFunding { transaction: Transaction },
-    /// The opening ended and nothing of it was released: the coins are free again.
+    /// The opening ended: the coins chosen for this channel are free again, whether or not it knows the transaction.
     ReleaseCoins { transaction: Option<Transaction> },
     /// Merge this ticket into a batch.
     TicketReady(Box<ReadyTicket>),

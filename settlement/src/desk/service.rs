@@ -388,8 +388,13 @@ fn publish<P: Publishable + Send + Sync + 'static>(
     what: P,
     results: Results,
 ) {
+    // Now, and not when the task comes to it: it may be confirmed or forgotten by then.
+    let kept = broadcaster.keep(&what);
     tokio::spawn(async move {
-        let result = broadcaster.publish(&what).await;
+        let result = match kept {
+            Ok(()) => broadcaster.send(&what).await,
+            Err(error) => Err(error),
+        };
         let _ = results.send((what.txid(), result.map(|_| ()).map_err(|error| error.to_string())));
     });
 }
