@@ -44,6 +44,7 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | E::UnsupportedVersion
         | E::ChannelRefused
         | E::StreamRefused
+        | E::InvoiceWrongState
         | E::AgainstPolicy => Code::FailedPrecondition,
         E::PaymentInFlight | E::AlreadyPaid | E::RequestIdReused => Code::AlreadyExists,
         E::RequestIdTooOld | E::EventsTooOld | E::EventsInFuture => Code::OutOfRange,

@@ -103,3 +103,13 @@ pub const MAX_DISK_HEADROOM_MIB: u64 = 1 << 30;
 
 /// Frames waiting for a hub that does not read. A round is a frame or a few, so thousands mean that nobody is there.
 pub const FRAMES_OUT: usize = 4_096;
+
+/// Blocks before its expiry at which a held payment fails by itself: whoever takes the preimage later could be forced to
+/// claim on the chain with too little time ([`channel::limits::CLAIM_MARGIN_BLOCKS`], and an hour to decide).
+pub const HOLD_MARGIN_BLOCKS: u32 = channel::limits::CLAIM_MARGIN_BLOCKS + 6;
+
+/// Blocks that a hold invoice asks for on top, a day: the time its maker has to decide.
+pub const HOLD_WINDOW_BLOCKS: u32 = 144;
+
+/// How long a hold invoice is remembered after its expiry, 15 days: longer than any HTLC that pays it can wait.
+pub const HOLD_KEPT_MS: u64 = 15 * 24 * 60 * 60 * 1_000;

@@ -217,14 +217,61 @@ impl Wallet {
     /// # Errors
     /// [`LabError::Refused`].
     pub async fn invoice(&self, amount_msat: u64, description: &str) -> Result<String, LabError> {
+        Ok(self.create_invoice(amount_msat, description, false).await?.invoice)
+    }
+
+    /// Makes an invoice whose payment waits for [`Wallet::settle`] or [`Wallet::cancel`].
+    ///
+    /// # Errors
+    /// [`LabError::Refused`].
+    pub async fn hold_invoice(&self, amount_msat: u64) -> Result<pb::CreateInvoiceResponse, LabError> {
+        self.create_invoice(amount_msat, "held", true).await
+    }
+
+    async fn create_invoice(
+        &self,
+        amount_msat: u64,
+        description: &str,
+        hold: bool,
+    ) -> Result<pb::CreateInvoiceResponse, LabError> {
         let request = pb::CreateInvoiceRequest {
             amount_msat: Some(amount_msat),
             description: description.to_owned(),
             expiry_seconds: 0,
             request_id: super::request_id().to_string(),
+            hold,
         };
         let answer = self.client()?.create_invoice(request).await;
-        Ok(answer.map_err(self.refused("CreateInvoice"))?.into_inner().invoice)
+        Ok(answer.map_err(self.refused("CreateInvoice"))?.into_inner())
+    }
+
+    /// Takes the payment that waits for a hold invoice.
+    ///
+    /// # Errors
+    /// [`LabError::Refused`].
+    pub async fn settle(&self, payment_hash: &Bytes) -> Result<(), LabError> {
+        let request = pb::SettleInvoiceRequest { payment_hash: payment_hash.clone() };
+        let answer = self.client()?.settle_invoice(request).await;
+        answer.map(|_| ()).map_err(self.refused("SettleInvoice"))
+    }
+
+    /// Refuses the payment that waits for a hold invoice.
+    ///
+    /// # Errors
+    /// [`LabError::Refused`].
+    pub async fn cancel(&self, payment_hash: &Bytes) -> Result<(), LabError> {
+        let request = pb::CancelInvoiceRequest { payment_hash: payment_hash.clone() };
+        let answer = self.client()?.cancel_invoice(request).await;
+        answer.map(|_| ()).map_err(self.refused("CancelInvoice"))
+    }
+
+    /// Payments that wait for a decision.
+    ///
+    /// # Errors
+    /// [`LabError::Refused`].
+    pub async fn held(&self) -> Result<Vec<pb::HeldPayment>, LabError> {
+        let answer = self.client()?.list_held(pb::ListHeldRequest {}).await;
+        Ok(answer.map_err(self.refused("ListHeld"))?.into_inner().held)
     }
 
     /// Pays an invoice once and waits until it is settled.

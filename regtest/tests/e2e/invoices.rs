@@ -23,6 +23,7 @@ async fn an_invoice_that_is_malformed_foreign_or_expired_is_refused_by_name() {
     assert_refused(payer.pay(MAIN_NETWORK).await, &[ErrorCode::InvoiceWrongNetwork]);
 
     let request = pb::CreateInvoiceRequest {
+        hold: false,
         amount_msat: Some(SMALL_MSAT),
         description: "short-lived".to_owned(),
         expiry_seconds: 1,
@@ -62,6 +63,7 @@ async fn a_decoded_invoice_says_what_was_asked_for() {
 async fn an_invoice_without_an_amount_lets_the_payer_choose() {
     let (_lab, payer, payee) = pair().await;
     let request = pb::CreateInvoiceRequest {
+        hold: false,
         amount_msat: None,
         description: "as you like".to_owned(),
         expiry_seconds: 0,

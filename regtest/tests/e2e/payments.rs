@@ -4,9 +4,10 @@ use proto::error::ErrorCode;
 use proto::hub::v1::FailureReason;
 use proto::wallet::v1 as pb;
 use regtest::lab::{audit, request_id};
+use regtest::wait::{Look, until_seen};
 
 use crate::support::{
-    CAPACITY_SAT, LARGE_MSAT, SMALL_MSAT, assert_failed, assert_refused, assert_settled, balance_msat,
+    CAPACITY_SAT, LARGE_MSAT, SMALL_MSAT, SOON, assert_failed, assert_refused, assert_settled, balance_msat,
     lab_of, pair, pair_with,
 };
 
@@ -153,4 +154,37 @@ async fn a_repeated_request_gets_the_first_answer_and_pays_once() {
     let malformed = client.pay(request(&second, "no id".to_owned())).await.map_err(payer.refused("Pay"));
     assert_refused(malformed, &[ErrorCode::RequestIdMalformed]);
     assert_eq!(balance_msat(&payee).await, SMALL_MSAT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_payment_waits_for_its_payee_across_a_restart_of_everybody() {
+    let (lab, payer, payee) = pair().await;
+    let taken = payee.hold_invoice(LARGE_MSAT).await.unwrap();
+    let refused = payee.hold_invoice(SMALL_MSAT).await.unwrap();
+    let both_wait = async || {
+        until_seen("both payments wait", SOON, async || {
+            let held = payee.held().await?.len();
+            Ok(if held == 2 { Look::Seen(()) } else { Look::NotYet(format!("{held} wait")) })
+        })
+        .await
+        .unwrap();
+    };
+    let decide = async {
+        both_wait().await;
+        assert_eq!(balance_msat(&payee).await, 0, "nothing is received before it is taken");
+        lab.hub().kill().unwrap();
+        payee.kill().unwrap();
+        lab.hub().start_again().await.unwrap();
+        payee.start_again().await.unwrap();
+        both_wait().await;
+        payee.settle(&taken.payment_hash).await.unwrap();
+        payee.cancel(&refused.payment_hash).await.unwrap();
+    };
+    let (paid, failed, ()) = tokio::join!(payer.pay(&taken.invoice), payer.pay(&refused.invoice), decide);
+    assert_settled(&paid.unwrap());
+    assert_failed(failed, FailureReason::IncorrectPaymentDetails);
+    lab.quiet().await.unwrap();
+    assert_eq!(balance_msat(&payee).await, LARGE_MSAT);
+    assert!(payee.held().await.unwrap().is_empty());
+    audit::channels(&lab).await.unwrap();
 }

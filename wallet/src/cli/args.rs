@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use channel::message::PaymentHash;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::values::{NodeKey, RequestIdText, Setting};
@@ -67,6 +68,17 @@ pub enum Command {
     Open(OpenArgs),
     /// Make a BOLT 11 invoice
     Invoice(InvoiceArgs),
+    /// Take the payment that waits for a hold invoice
+    #[command(
+        after_help = "Example:\n  hubwallet settle 0001020304...   (the payment hash that `hubwallet held` shows)"
+    )]
+    Settle(HashArgs),
+    /// Refuse the payment that waits for a hold invoice, and every later one
+    #[command(after_help = "Example:\n  hubwallet cancel 0001020304...")]
+    Cancel(HashArgs),
+    /// List payments that wait for `settle` or `cancel`
+    #[command(after_help = "Example:\n  hubwallet held --json | jq -r '.[].payment_hash'")]
+    Held,
     /// Explain a BOLT 11 invoice and check its signature
     #[command(after_help = "Example:\n  hubwallet decode lnbcrt100u1...")]
     Decode {
@@ -247,8 +259,25 @@ pub struct InvoiceArgs {
     )]
     pub expiry_seconds: u32,
 
+    /// Let what pays it wait for `hubwallet settle` or `hubwallet cancel`; undecided, it fails by itself in time
+    #[arg(long)]
+    pub hold: bool,
+
     #[command(flatten)]
     pub repeatable: Repeatable,
+}
+
+/// Names an invoice.
+#[derive(Debug, Args)]
+pub struct HashArgs {
+    /// The invoice's payment hash, 64 hexadecimal digits
+    #[arg(value_parser = hash)]
+    pub payment_hash: PaymentHash,
+}
+
+fn hash(text: &str) -> Result<PaymentHash, String> {
+    let bytes = hex::decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    bytes.map(PaymentHash::from_bytes).ok_or_else(|| "64 hexadecimal digits are expected".to_owned())
 }
 
 /// How a payment is made.

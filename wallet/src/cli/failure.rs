@@ -202,7 +202,7 @@ fn kind(code: ErrorCode) -> (Exit, &'static str) {
             "`hubwallet balance` shows what there is; send coins to `hubwallet address`, or be paid first",
         ),
         E::FeeAboveLimit => (Exit::Refused, "allow more with --max-fee-msat"),
-        E::NotFound => (Exit::Refused, ""),
+        E::NotFound | E::InvoiceWrongState => (Exit::Refused, ""),
         E::PaymentFailed | E::StreamRefused => (Exit::Failed, ""),
         E::HubOffline => (Exit::Later, "`hubwallet info` shows the trouble; the daemon keeps trying"),
         E::ChainUnavailable => (Exit::Later, "`hubwallet info` shows the trouble; start bitcoind"),

@@ -111,6 +111,15 @@ pub fn invoice(made: &pb::CreateInvoiceResponse) -> Value {
     })
 }
 
+pub fn held(held: &pb::HeldPayment) -> Value {
+    json!({
+        "payment_hash": hex::encode(&held.payment_hash),
+        "amount_msat": held.amount_msat,
+        "description": held.description,
+        "decide_by_height": held.decide_by_height,
+    })
+}
+
 pub fn decoded(invoice: &pb::DecodeInvoiceResponse) -> Value {
     json!({
         "payee": hex::encode(&invoice.payee),

@@ -1,10 +1,11 @@
 //! `invoice`, `decode`, `pay`, `send`, `payments`.
 
 use daemon::table::{Align, Table, facts};
+use proto::fields::bytes;
 use proto::wallet::v1 as pb;
 use proto::wallet::v1::{PaymentDirection, PaymentState};
 
-use super::args::{Direction, InvoiceArgs, PayArgs, PaymentsArgs, SendArgs};
+use super::args::{Direction, HashArgs, InvoiceArgs, PayArgs, PaymentsArgs, SendArgs};
 use super::failure::{Exit, Failure};
 use super::session::{Session, Under};
 use super::{json, text};
@@ -16,11 +17,52 @@ pub async fn invoice(session: &mut Session<'_, '_>, args: &InvoiceArgs) -> Resul
         amount_msat: args.amount.msat()?,
         description: args.description.clone(),
         expiry_seconds: args.expiry_seconds,
+        hold: args.hold,
         request_id: under.text(),
     };
     let call = |mut api: Api, request| async move { api.create_invoice(request).await };
     let made: pb::CreateInvoiceResponse = session.call("making the invoice", under, request, call).await?;
     session.terminal.show(json::invoice(&made), || format!("{}\n", made.invoice))
+}
+
+pub async fn settle(session: &mut Session<'_, '_>, args: &HashArgs) -> Result<(), Failure> {
+    let request = pb::SettleInvoiceRequest { payment_hash: bytes(args.payment_hash.as_bytes()) };
+    let call = |mut api: Api, request| async move { api.settle_invoice(request).await };
+    let _: pb::SettleInvoiceResponse = session.call("settling", Under::nothing(), request, call).await?;
+    let hash = args.payment_hash.to_string();
+    session.terminal.show(serde_json::json!({ "settled": hash }), || format!("settled {hash}\n"))
+}
+
+pub async fn cancel(session: &mut Session<'_, '_>, args: &HashArgs) -> Result<(), Failure> {
+    let request = pb::CancelInvoiceRequest { payment_hash: bytes(args.payment_hash.as_bytes()) };
+    let call = |mut api: Api, request| async move { api.cancel_invoice(request).await };
+    let _: pb::CancelInvoiceResponse = session.call("cancelling", Under::nothing(), request, call).await?;
+    let hash = args.payment_hash.to_string();
+    session.terminal.show(serde_json::json!({ "cancelled": hash }), || format!("cancelled {hash}\n"))
+}
+
+pub async fn held(session: &mut Session<'_, '_>) -> Result<(), Failure> {
+    let call = |mut api: Api, request| async move { api.list_held(request).await };
+    let answer: pb::ListHeldResponse =
+        session.call("asking the daemon", Under::nothing(), pb::ListHeldRequest {}, call).await?;
+    let json = answer.held.iter().map(json::held).collect();
+    session.terminal.show(json, || {
+        let mut table = Table::new([
+            ("payment hash", Align::Left),
+            ("amount", Align::Right),
+            ("decide by height", Align::Right),
+            ("description", Align::Left),
+        ]);
+        for held in &answer.held {
+            table.row([
+                hex::encode(&held.payment_hash),
+                text::msat(held.amount_msat),
+                held.decide_by_height.to_string(),
+                held.description.clone(),
+            ]);
+        }
+        table.to_string()
+    })
 }
 
 pub async fn decode(session: &mut Session<'_, '_>, invoice: &str) -> Result<(), Failure> {

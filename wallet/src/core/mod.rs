@@ -214,7 +214,10 @@ impl Core {
     fn round(&mut self) -> Result<(), CoreFault> {
         let now = now_ms();
         if self.resumed && !self.stopping {
-            self.with_ledger(|ledger, env| ledger.drive(env));
+            self.with_ledger(|ledger, env| {
+                ledger.drive(env);
+                ledger.review_waiting(env);
+            });
             if now >= self.pruned_ms + PRUNE_INTERVAL_MS {
                 self.pruned_ms = now;
                 self.ledger.prune(now);

@@ -59,6 +59,11 @@ pub fn apply(state: &mut State, entry: &Entry, done: &mut Vec<Done>) {
             state.requests.remove(id);
         }
         Entry::Pruned { now_ms } => prune::apply(state, *now_ms),
+        Entry::HoldDecided { payment_hash, state: decided } => {
+            if let Some(invoice) = state.invoices.get_mut(payment_hash) {
+                invoice.hold = Some(*decided);
+            }
+        }
         Entry::PolicyTold { policy } => state.policy = Some(policy.clone()),
         Entry::StreamProposed { .. }
         | Entry::StreamAccepted { .. }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::runs::Run;
 use super::state::{
-    Held, Invoice, OpenTick, PayeeStream, PayerStream, Payment, Request, StoredReceipt, ToldPolicy,
+    Held, HoldState, Invoice, OpenTick, PayeeStream, PayerStream, Payment, Request, StoredReceipt, ToldPolicy,
 };
 
 /// First byte of every record.
@@ -126,6 +126,11 @@ pub enum Entry {
     /// The hub told a policy that is not the one told before.
     PolicyTold {
         policy: ToldPolicy,
+    },
+    /// An HTLC waits for the maker of a hold invoice, or its fate was decided.
+    HoldDecided {
+        payment_hash: PaymentHash,
+        state: HoldState,
     },
 }
 

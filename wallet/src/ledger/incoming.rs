@@ -3,12 +3,12 @@
 use channel::failure::FailureReason;
 use channel::forward::{ForwardKey, ForwardResult, Internal, Offer};
 use channel::ids::StreamId;
-use channel::message::{Preimage, Recipient};
+use channel::message::{PaymentHash, Preimage, Recipient};
 use channel::seal::{PayloadBinding, PayloadContent, open_payload};
 
 use super::entry::{Entry, Received, TickRun};
 use super::secrets::{invoice_preimage, invoice_secret};
-use super::state::Held;
+use super::state::{Held, HoldState};
 use super::{Env, LEDGER, Ledger};
 
 impl Ledger {
@@ -41,25 +41,44 @@ impl Ledger {
         self.send(key.incoming, Internal::Result { key, from: LEDGER, result });
     }
 
-    fn decline(&mut self, offer: &Offer, reason: FailureReason) {
+    pub(super) fn decline(&mut self, offer: &Offer, reason: FailureReason) {
         self.record(&Entry::Decided { key: offer.key, held: Held::Failed { reason }, received: None });
     }
 
     fn decide_payment(&mut self, offer: &Offer, env: &Env<'_>) {
+        if self.waits_already(offer) {
+            return self.hold(offer, env);
+        }
         match self.judge_payment(offer, env) {
-            Ok((preimage, spontaneous)) => {
-                let received = Received {
-                    payment_hash: offer.payment_hash,
-                    amount_msat: offer.amount_msat,
-                    preimage,
-                    spontaneous,
-                    now_ms: env.now_ms,
-                };
-                let held = Held::Fulfilled { preimage };
-                self.record(&Entry::Decided { key: offer.key, held, received: Some(received) });
-            }
+            Ok(_) if self.has_to_wait(&offer.payment_hash) => self.hold(offer, env),
+            Ok((preimage, spontaneous)) => self.take_payment(offer, preimage, spontaneous, env),
             Err(reason) => self.decline(offer, reason),
         }
+    }
+
+    /// Decides for the payment: the preimage may leave.
+    pub(super) fn take_payment(
+        &mut self,
+        offer: &Offer,
+        preimage: Preimage,
+        spontaneous: bool,
+        env: &Env<'_>,
+    ) {
+        let received = Received {
+            payment_hash: offer.payment_hash,
+            amount_msat: offer.amount_msat,
+            preimage,
+            spontaneous,
+            now_ms: env.now_ms,
+        };
+        let held = Held::Fulfilled { preimage };
+        self.record(&Entry::Decided { key: offer.key, held, received: Some(received) });
+    }
+
+    /// The preimage of an invoice of this wallet's.
+    pub(super) fn preimage_of(&self, hash: &PaymentHash) -> Option<Preimage> {
+        let invoice = self.state.invoices.get(hash)?;
+        Some(invoice_preimage(self.signer.as_ref(), &invoice.salt))
     }
 
     /// The preimage, if hash, secret, amount and expiry are right (BOLT 4, "Failure Messages" of the final node).
@@ -83,6 +102,9 @@ impl Ledger {
                 }
                 if invoice.paid.is_some() {
                     return Err(FailureReason::AlreadyPaid);
+                }
+                if invoice.hold == Some(HoldState::Cancelled) {
+                    return Err(WRONG);
                 }
                 if invoice.expires_ms <= env.now_ms {
                     return Err(FailureReason::InvoiceExpired);

@@ -14,7 +14,7 @@ use lightning_invoice::{
 use super::entry::Entry;
 use super::requests::Asked;
 use super::secrets::{Salt, invoice_preimage, invoice_secret};
-use super::state::{Invoice, Made};
+use super::state::{HoldState, Invoice, Made};
 use super::{Env, Ledger, LedgerRefusal};
 use crate::limits;
 
@@ -26,6 +26,8 @@ pub struct InvoiceRequest {
     pub description: String,
     /// 0: the default.
     pub expiry_seconds: u32,
+    /// What pays it waits for [`Ledger::settle_invoice`] or [`Ledger::cancel_invoice`].
+    pub hold: bool,
     /// Fresh.
     pub salt: Salt,
 }
@@ -73,6 +75,7 @@ impl Ledger {
             expires_ms: created_ms.saturating_add(u64::from(expiry_seconds) * 1_000),
             text: String::new(),
             paid: None,
+            hold: request.hold.then_some(HoldState::Undecided),
         };
         invoice.text = self.write_invoice(&invoice, payment_hash, expiry_seconds, env)?;
         let kept: usize = self.state.invoices.values().map(Invoice::text_bytes).sum();
@@ -108,13 +111,15 @@ impl Ledger {
         }]);
         let hash = sha256::Hash::from_byte_array(payment_hash.to_bytes());
         let secret = PaymentSecret(invoice_secret(self.signer.as_ref(), &invoice.salt));
+        let window = if invoice.hold.is_some() { limits::HOLD_WINDOW_BLOCKS } else { 0 };
+        let final_expiry = env.settings.min_final_expiry_blocks.saturating_add(window);
         let mut builder = InvoiceBuilder::new(currency(env.settings.network))
             .description(invoice.description.clone())
             .payment_hash(hash)
             .payment_secret(secret)
             .duration_since_epoch(Duration::from_millis(invoice.created_ms))
             .expiry_time(Duration::from_secs(expiry_seconds.into()))
-            .min_final_cltv_expiry_delta(env.settings.min_final_expiry_blocks.into())
+            .min_final_cltv_expiry_delta(final_expiry.into())
             .private_route(hint);
         if let Some(amount) = invoice.amount_msat {
             builder = builder.amount_milli_satoshis(amount.to_u64());

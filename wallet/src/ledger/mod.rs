@@ -29,6 +29,7 @@ mod prune;
 pub mod requests;
 mod restore;
 mod times;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,7 @@ use std::sync::Arc;
 
 use channel::amount::Msat;
 use channel::failure::FailureReason;
-use channel::forward::{ForwardKey, Internal};
+use channel::forward::{ForwardKey, Internal, Offer};
 use channel::ids::{OwnerId, StreamId};
 use channel::keys::Point;
 use channel::signer::Signer;
@@ -158,6 +159,8 @@ pub struct Ledger {
     pace: BTreeMap<StreamId, Pace>,
     receipts_given_ms: BTreeMap<StreamId, u64>,
     times: BTreeMap<StreamId, TickTimes>,
+    /// HTLCs that pay hold invoices; the channels offer them again after a restart.
+    waiting: BTreeMap<ForwardKey, Offer>,
     out: Outputs,
     pending: Pending,
     now_ms: u64,
@@ -184,6 +187,7 @@ impl Ledger {
             pace: BTreeMap::new(),
             receipts_given_ms: BTreeMap::new(),
             times: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             out: Outputs::default(),
             pending: Pending::default(),
             now_ms: 0,

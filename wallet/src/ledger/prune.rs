@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use channel::ids::StreamId;
 
-use super::state::{Held, Invoice, PayerPhase, Settled, State};
+use super::state::{Held, HoldState, Invoice, PayerPhase, Settled, State};
 use crate::limits;
 
 /// An expired invoice is kept an hour longer, so that a late payment is refused for its true reason.
@@ -38,7 +38,12 @@ pub fn apply(state: &mut State, now_ms: u64) {
 }
 
 fn is_payable(invoice: &Invoice, now_ms: u64) -> bool {
-    invoice.expires_ms.saturating_add(INVOICE_GRACE_MS) > now_ms
+    let kept = match invoice.hold {
+        // A payment that came in time may still wait.
+        Some(HoldState::Undecided | HoldState::Waiting { .. }) => limits::HOLD_KEPT_MS,
+        Some(HoldState::Settled | HoldState::Cancelled) | None => INVOICE_GRACE_MS,
+    };
+    invoice.expires_ms.saturating_add(kept) > now_ms
 }
 
 fn is_remembered(settled: &Settled, now_ms: u64) -> bool {

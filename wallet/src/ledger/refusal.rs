@@ -60,6 +60,16 @@ pub enum LedgerRefusal {
     RequestIdReused,
     #[error("the key is not a point of the curve")]
     NotAPoint,
+    #[error("no invoice of this wallet has this payment hash, or it expired long ago")]
+    UnknownInvoice,
+    #[error("the invoice is no hold invoice: what pays it is taken at once")]
+    NotHeld,
+    #[error("no payment waits for this invoice")]
+    NothingHeld,
+    #[error("the invoice was cancelled: nothing that pays it is taken")]
+    InvoiceCancelled,
+    #[error("the invoice's payment was taken already")]
+    InvoiceSettled,
 }
 
 impl LedgerRefusal {
@@ -91,6 +101,10 @@ impl LedgerRefusal {
             Self::HubUnknown => ErrorCode::HubOffline,
             Self::Full { .. } => ErrorCode::LimitReached,
             Self::RequestIdReused => ErrorCode::RequestIdReused,
+            Self::UnknownInvoice => ErrorCode::NotFound,
+            Self::NotHeld | Self::NothingHeld | Self::InvoiceCancelled | Self::InvoiceSettled => {
+                ErrorCode::InvoiceWrongState
+            }
         }
     }
 
@@ -116,6 +130,11 @@ impl LedgerRefusal {
             Self::TicksOutOfRange { .. } | Self::StreamTooLarge => "ticks",
             Self::WindowOutOfRange { .. } => "max_in_flight",
             Self::RequestIdReused => "request_id",
+            Self::UnknownInvoice
+            | Self::NotHeld
+            | Self::NothingHeld
+            | Self::InvoiceCancelled
+            | Self::InvoiceSettled => "payment_hash",
             Self::NoUsableChannel { .. }
             | Self::InsufficientBalance { .. }
             | Self::HubUnknown
@@ -137,6 +156,7 @@ impl LedgerRefusal {
             Self::InFlight { .. } => "see `hubwallet payments`",
             Self::InvoiceExpired { .. } => "ask the payee for a new invoice",
             Self::RequestIdReused => "make a new request_id for each request",
+            Self::NothingHeld | Self::UnknownInvoice => "see `hubwallet held`",
             Self::ZeroAmount
             | Self::AmountFixed { .. }
             | Self::AmountMissing
@@ -155,6 +175,9 @@ impl LedgerRefusal {
             | Self::TicksOutOfRange { .. }
             | Self::WindowOutOfRange { .. }
             | Self::StreamTooLarge
+            | Self::NotHeld
+            | Self::InvoiceCancelled
+            | Self::InvoiceSettled
             | Self::NotAPoint => "",
         }
     }

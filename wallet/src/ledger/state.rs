@@ -88,6 +88,23 @@ pub struct Invoice {
     pub text: String,
     /// Number of the payment received for it.
     pub paid: Option<u64>,
+    /// None: whatever pays it is taken at once.
+    pub hold: Option<HoldState>,
+}
+
+/// What the maker of a hold invoice decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HoldState {
+    /// What pays it will wait.
+    Undecided,
+    /// This HTLC was judged to be good, and waits.
+    Waiting {
+        key: ForwardKey,
+        cltv_expiry: u32,
+    },
+    Settled,
+    /// Nothing that pays it is taken any more.
+    Cancelled,
 }
 
 /// What became of an incoming HTLC.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use channel::forward::Offer;
+use channel::message::PaymentHash;
 use proto::error::{ErrorCode, ErrorDetail, detail, from_detail, status, status_with_advice};
 use proto::fields::{bytes, node_key};
 use proto::hub::v1::FailureReason as WireReason;
@@ -26,6 +28,7 @@ impl Service {
             amount_msat: request.amount_msat,
             description: request.description,
             expiry_seconds: request.expiry_seconds,
+            hold: request.hold,
             salt: fresh(),
         };
         let made = self.core.ask(move |core| {
@@ -43,6 +46,47 @@ impl Service {
             payment_hash: bytes(hash.as_bytes()),
             expires_at_ms: invoice.expires_ms,
         })
+    }
+
+    pub(super) async fn take_held(
+        &self,
+        request: pb::SettleInvoiceRequest,
+    ) -> Result<pb::SettleInvoiceResponse, Status> {
+        let hash = payment_hash(&request.payment_hash)?;
+        let settle =
+            self.core.ask(move |core| core.with_ledger(|ledger, env| ledger.settle_invoice(hash, env)));
+        settle.await.map_err(stopping)?.map_err(refused)?;
+        Ok(pb::SettleInvoiceResponse {})
+    }
+
+    pub(super) async fn refuse_held(
+        &self,
+        request: pb::CancelInvoiceRequest,
+    ) -> Result<pb::CancelInvoiceResponse, Status> {
+        let hash = payment_hash(&request.payment_hash)?;
+        let cancel =
+            self.core.ask(move |core| core.with_ledger(|ledger, env| ledger.cancel_invoice(hash, env)));
+        cancel.await.map_err(stopping)?.map_err(refused)?;
+        Ok(pb::CancelInvoiceResponse {})
+    }
+
+    pub(super) async fn held(&self) -> Result<pb::ListHeldResponse, Status> {
+        let held = self.core.ask(|core| {
+            core.with_ledger(|ledger, _| {
+                let invoices = &ledger.state().invoices;
+                let row = |(offer, decide_by_height): (&Offer, u32)| pb::HeldPayment {
+                    payment_hash: bytes(offer.payment_hash.as_bytes()),
+                    amount_msat: offer.amount_msat.to_u64(),
+                    description: invoices
+                        .get(&offer.payment_hash)
+                        .map(|invoice| invoice.description.clone())
+                        .unwrap_or_default(),
+                    decide_by_height,
+                };
+                ledger.waiting().map(row).collect()
+            })
+        });
+        Ok(pb::ListHeldResponse { held: held.await.map_err(stopping)? })
     }
 
     pub(super) async fn explain_invoice(
@@ -248,6 +292,14 @@ impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.sent, self.received)
     }
+}
+
+fn payment_hash(field: &[u8]) -> Result<PaymentHash, Status> {
+    let bytes = <[u8; 32]>::try_from(field);
+    bytes.map(PaymentHash::from_bytes).map_err(|_| {
+        let text = format!("payment_hash has {} bytes; 32 are expected", field.len());
+        from_detail(ErrorDetail { field: "payment_hash".to_owned(), ..detail(ErrorCode::BadField, text) })
+    })
 }
 
 #[cfg(test)]

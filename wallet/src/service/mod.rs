@@ -183,6 +183,24 @@ impl Wallet for Service {
         self.make_invoice(request.into_inner()).await.map(Response::new)
     }
 
+    async fn settle_invoice(
+        &self,
+        request: Request<pb::SettleInvoiceRequest>,
+    ) -> Answer<pb::SettleInvoiceResponse> {
+        self.take_held(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cancel_invoice(
+        &self,
+        request: Request<pb::CancelInvoiceRequest>,
+    ) -> Answer<pb::CancelInvoiceResponse> {
+        self.refuse_held(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_held(&self, _: Request<pb::ListHeldRequest>) -> Answer<pb::ListHeldResponse> {
+        self.held().await.map(Response::new)
+    }
+
     async fn decode_invoice(
         &self,
         request: Request<pb::DecodeInvoiceRequest>,

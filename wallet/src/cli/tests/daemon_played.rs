@@ -151,6 +151,27 @@ impl Wallet for Service {
         Ok(Response::new(samples::invoice()))
     }
 
+    async fn settle_invoice(
+        &self,
+        request: Request<pb::SettleInvoiceRequest>,
+    ) -> Answer<pb::SettleInvoiceResponse> {
+        self.0.ask(&request, "").await?;
+        Ok(Response::new(pb::SettleInvoiceResponse {}))
+    }
+
+    async fn cancel_invoice(
+        &self,
+        request: Request<pb::CancelInvoiceRequest>,
+    ) -> Answer<pb::CancelInvoiceResponse> {
+        self.0.ask(&request, "").await?;
+        Ok(Response::new(pb::CancelInvoiceResponse {}))
+    }
+
+    async fn list_held(&self, request: Request<pb::ListHeldRequest>) -> Answer<pb::ListHeldResponse> {
+        self.0.ask(&request, "").await?;
+        Ok(Response::new(samples::held()))
+    }
+
     async fn decode_invoice(
         &self,
         request: Request<pb::DecodeInvoiceRequest>,

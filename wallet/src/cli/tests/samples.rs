@@ -116,6 +116,16 @@ pub fn invoice() -> pb::CreateInvoiceResponse {
     }
 }
 
+pub fn held() -> pb::ListHeldResponse {
+    let held = pb::HeldPayment {
+        payment_hash: id(4),
+        amount_msat: 100_000,
+        description: "tea".into(),
+        decide_by_height: 250,
+    };
+    pb::ListHeldResponse { held: vec![held] }
+}
+
 pub fn decoded() -> pb::DecodeInvoiceResponse {
     pb::DecodeInvoiceResponse {
         payee: key(3),

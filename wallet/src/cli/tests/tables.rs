@@ -84,6 +84,11 @@ fn a_payment_a_stream_and_an_opening_tell_what_matters() {
     assert_eq!(stage.text(&["invoice"]), "lnbcrt1sample\n");
     assert_eq!(stage.text(&["address"]), "bcrt1qsample\n");
     assert_eq!(stage.text(&["stop"]), "stopped\n");
+    let hash = "04".repeat(32);
+    assert_eq!(stage.text(&["settle", &hash]), format!("settled {hash}\n"));
+    assert_eq!(stage.text(&["cancel", &hash]), format!("cancelled {hash}\n"));
+    let held = stage.text(&["held"]);
+    assert!(held.contains("100 sat") && held.contains("250") && held.contains(&hash), "{held}");
     let decoded = stage.text(&["decode", "lnbcrt1sample"]);
     assert!(decoded.contains("2023-11-14 23:13:20 (expired)\n"), "{decoded}");
     assert!(stage.text(&["streams"]).contains("sent       ended"));

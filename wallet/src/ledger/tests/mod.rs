@@ -1,5 +1,6 @@
 //! The ledger against its rules, one test a rule, with a pretended channel at the other end.
 
+mod holding;
 mod invoices;
 mod paying;
 mod properties;
@@ -120,8 +121,18 @@ impl Rig {
     }
 
     pub fn invoice(&mut self, amount_msat: Option<u64>) -> (String, PaymentHash) {
+        self.made_invoice(amount_msat, false)
+    }
+
+    /// What pays it waits.
+    pub fn hold_invoice(&mut self, amount_msat: u64) -> (String, PaymentHash) {
+        self.made_invoice(Some(amount_msat), true)
+    }
+
+    fn made_invoice(&mut self, amount_msat: Option<u64>, hold: bool) -> (String, PaymentHash) {
         let salt = [u8::try_from(self.records.len() % 251).unwrap(); 16];
-        let request = InvoiceRequest { amount_msat, description: "tea".into(), expiry_seconds: 0, salt };
+        let request =
+            InvoiceRequest { amount_msat, description: "tea".into(), expiry_seconds: 0, hold, salt };
         let hash = self.run(|ledger, env| ledger.create_invoice(request, None, env)).unwrap();
         (self.ledger.state().invoices[&hash].text.clone(), hash)
     }

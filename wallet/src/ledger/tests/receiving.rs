@@ -113,8 +113,13 @@ fn a_payment_without_an_invoice_is_taken_unless_the_settings_forbid_it() {
 #[test]
 fn bad_invoices_are_not_made() {
     let mut payee = Rig::new(2);
-    let good =
-        InvoiceRequest { amount_msat: Some(1), description: String::new(), expiry_seconds: 1, salt: [1; 16] };
+    let good = InvoiceRequest {
+        amount_msat: Some(1),
+        description: String::new(),
+        expiry_seconds: 1,
+        hold: false,
+        salt: [1; 16],
+    };
     let mut make =
         |request: InvoiceRequest| payee.run(|ledger, env| ledger.create_invoice(request, None, env));
     assert_eq!(make(InvoiceRequest { amount_msat: Some(0), ..good.clone() }), Err(LedgerRefusal::ZeroAmount));
