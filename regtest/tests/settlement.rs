@@ -211,7 +211,7 @@ fn build(party: &mut Party, plan: &Plan<'_>) -> Batch {
 async fn verify(party: &Party, batch: Batch) -> Verified {
     let pool = VerifyPool::new(None).unwrap();
     let job = batch.sign(&hub(), &party.wallet).unwrap();
-    pool.verify(vec![job]).await.unwrap().remove(0).unwrap()
+    pool.verify(vec![job]).await.unwrap().remove(0).unwrap().single().expect("a batch is one transaction")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -111,7 +111,7 @@ fn invoices_with_long_descriptions_are_bounded_by_their_bytes() {
         let mut salt = [0; 16];
         salt[..4].copy_from_slice(&number.to_be_bytes());
         let (amount_msat, description) = (Some(1), description.clone());
-        let request = InvoiceRequest { amount_msat, description, expiry_seconds: 0, salt };
+        let request = InvoiceRequest { amount_msat, description, expiry_seconds: 0, hold: false, salt };
         payee.run(|ledger, env| ledger.create_invoice(request, None, env))
     };
     let hash = make(&mut payee, 0).unwrap();
