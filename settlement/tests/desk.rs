@@ -12,6 +12,7 @@ use channel::ids::OwnerId;
 use common::rig::{FINAL_DEPTH, Rig, batch_of, events, frozen, moment, strangers_payment};
 use common::sat;
 use settlement::desk::{Broadcast, DeskReport, DeskRequest};
+use settlement::follow::ChainStep;
 
 fn funding_output() -> TxOut {
     let script_pubkey = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_byte_array([5; 32]));
@@ -78,6 +79,36 @@ fn a_funding_confirmed_before_a_restart_is_published_again_when_its_block_is_und
     rig.ask(OWNER, DeskRequest::BroadcastFunding { transaction });
     let told = rig.unmine();
     assert!(matches!(&told.broadcasts[..], [Broadcast::Undone(txid)] if *txid == outpoint.txid));
+}
+
+#[test]
+fn what_was_told_of_a_block_that_left_the_chain_during_a_crash_is_taken_back() {
+    let mut rig = Rig::new();
+    let funding = strangers_payment(funding_output());
+    let outpoint = OutPoint { txid: funding.compute_txid(), vout: 0 };
+    rig.ask(OWNER, DeskRequest::WatchFunding { outpoint, output: funding_output(), minimum_depth: 1 });
+    let (_, step) = rig.block(vec![funding.clone()]);
+    let told = rig.die_telling(&step);
+    assert_eq!(events(&told), [&ChainEvent::FundingUndone]);
+    // Another block takes its place, and nothing is owed any more.
+    rig.mine(vec![]);
+    rig.restart();
+    rig.mine(vec![funding]);
+
+    let mut spend = strangers_payment(funding_output());
+    spend.input[0].previous_output = outpoint;
+    let txid = spend.compute_txid();
+    let (_, step) = rig.block(vec![spend.clone()]);
+    let told = rig.die_telling(&step);
+    assert_eq!(events(&told), [&ChainEvent::SpendUndone { txid }]);
+
+    // The other way about: a block that was being taken back is taken back for good, and comes again if it is still there.
+    rig.mine(vec![spend]);
+    let tip = rig.chain.pop().unwrap();
+    let told = rig.die_telling(&ChainStep::Disconnected { height: tip.height, hash: tip.hash });
+    assert_eq!(events(&told), [&ChainEvent::SpendUndone { txid }]);
+    assert_eq!(rig.desk.memory().tip(), rig.tip());
+    rig.restart();
 }
 
 #[test]

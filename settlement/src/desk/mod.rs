@@ -18,6 +18,7 @@ mod closing;
 mod record;
 mod request;
 pub mod service;
+mod telling;
 mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,7 @@ use crate::pool::VerifyPool;
 use batches::Batches;
 use closing::Pending;
 use record::{Record, State};
+use telling::Telling;
 use watches::{FundingWatch, Watch, Watches};
 
 /// The coins that openings are funded from.
@@ -136,7 +138,7 @@ impl Desk {
                 (wallet, start)
             }
         };
-        let desk = Self {
+        let mut desk = Self {
             watches: Watches::resume(state.watches, config.final_depth),
             batches: Batches::resume(state.batches, signer, pool),
             config,
@@ -147,6 +149,13 @@ impl Desk {
             listed: BTreeMap::new(),
             now: 0,
         };
+        match state.telling {
+            None => {}
+            Some(Telling::Connected { undo }) => {
+                outcome.first = undo.into_iter().map(|(owner, undo)| (owner, undo.command())).collect();
+            }
+            Some(Telling::Disconnected { block }) => outcome = desk.disconnect(block)?,
+        }
         Ok((desk, outcome))
     }
 
@@ -158,6 +167,7 @@ impl Desk {
             watches: self.watches.all().clone(),
             batches: self.batches.records().clone(),
             building: self.building.clone(),
+            telling: None,
         }
         .encode()
     }
@@ -202,7 +212,8 @@ impl Desk {
         self.memory.connect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
         let news = self.watches.connect(at.height, block);
         let watches = self.changed(&news.changed);
-        let mut outcome = Outcome { first: news.commands, ..Outcome::default() };
+        let before = Telling::connected(&news.commands).map(|telling| Record::Telling(telling).encode());
+        let mut outcome = Outcome { before, first: news.commands, ..Outcome::default() };
         self.stage_wallet(&mut outcome);
         outcome.records.push(Record::Connected { block: at, watches }.encode());
         if !self.listed.is_empty() {
@@ -223,7 +234,9 @@ impl Desk {
         self.memory.disconnect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
         let news = self.watches.disconnect(at.height);
         let watches = self.changed(&news.changed);
-        let mut outcome = Outcome { first: news.commands, ..Outcome::default() };
+        let before =
+            Telling::disconnected(&news.commands, at).map(|telling| Record::Telling(telling).encode());
+        let mut outcome = Outcome { before, first: news.commands, ..Outcome::default() };
         self.stage_wallet(&mut outcome);
         outcome.records.push(Record::Disconnected { block: at, watches }.encode());
         for (txid, height) in &mut self.listed {

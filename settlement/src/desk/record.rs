@@ -6,6 +6,7 @@ use bitcoin::{Amount, Transaction, Txid};
 use channel::ids::OwnerId;
 use serde::{Deserialize, Serialize};
 
+use super::telling::Telling;
 use super::watches::Watch;
 use crate::follow::{BlockRef, ChainMemory};
 
@@ -51,6 +52,8 @@ pub(super) enum Record {
     Built {
         owner: OwnerId,
     },
+    /// Channels are about to be told of a block; its own row follows.
+    Telling(Telling),
 }
 
 /// A batch that was verified, and may have been broadcast and handed out.
@@ -74,6 +77,9 @@ pub(super) struct State {
     pub batches: BTreeMap<Txid, BatchRecord>,
     /// Funding transactions that were never published.
     pub building: BTreeMap<OwnerId, Transaction>,
+    /// What channels may have been told of a block whose row did not follow; never in a snapshot.
+    #[serde(skip)]
+    pub telling: Option<Telling>,
 }
 
 /// A row that is not the desk's, or of another version.
@@ -110,10 +116,12 @@ impl State {
             Record::Started { memory } => self.memory = Some(memory),
             Record::Wallet(change) => self.wallet.push(change),
             Record::Connected { block, watches } => {
+                self.telling = None;
                 self.memory()?.connect(block).map_err(|error| RecordError::Order(error.to_string()))?;
                 self.watches.extend(watches);
             }
             Record::Disconnected { block, watches } => {
+                self.telling = None;
                 self.memory()?.disconnect(block).map_err(|error| RecordError::Order(error.to_string()))?;
                 self.watches.extend(watches);
             }
@@ -135,6 +143,7 @@ impl State {
             Record::Built { owner } => {
                 self.building.remove(&owner);
             }
+            Record::Telling(telling) => self.telling = Some(telling),
         }
         Ok(())
     }

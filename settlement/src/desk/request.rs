@@ -59,10 +59,13 @@ pub enum Broadcast {
     Forget(Txid),
 }
 
-/// What the desk's host is to do, in this order: deliver `first`, append `records`, and once they are durable deliver
+/// What the desk's host is to do, in this order: append `before` and wait until it is durable, deliver `first`, append
+/// `records`, and once they are durable deliver
 /// `then`, broadcast and report.
 #[derive(Debug, Default)]
 pub struct Outcome {
+    /// A record of the desk's machine that must be durable before `first` is delivered.
+    pub before: Option<Vec<u8>>,
     /// Commands whose inputs must be in the log before `records`: what a block means for channels.
     pub first: Vec<(OwnerId, Command)>,
     /// Records of the desk's machine.

@@ -3,7 +3,8 @@
 //! The order that makes a crash harmless:
 //!
 //! 1. What a block means for channels is delivered first, and their inputs are in the log, before the row that moves the
-//!    desk's tip. A crash between the two replays the block, and channels take repeats as nothing.
+//!    desk's tip, and a row that says what is told before either ([`Outcome::before`]). A crash in between replays the
+//!    block, and channels take repeats as nothing; should it have left the chain meanwhile, they are told that too.
 //! 2. Whatever the desk changed is durable before anything of it is broadcast, delivered or answered.
 //! 3. Requests that wait are taken before the next block: a watch asked for before a block was mined sees that block.
 
@@ -286,6 +287,9 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
 
     /// Does what an outcome says, in its order; returns what is to be broadcast.
     async fn perform(&mut self, outcome: Outcome) -> Result<Vec<Broadcast>, DeskEnd> {
+        if let Some(before) = outcome.before {
+            self.host.append(vec![before], None).await.map_err(|Stopping| DeskEnd::Stopped)?;
+        }
         if !outcome.first.is_empty() {
             self.host.deliver(outcome.first).await;
         }

@@ -89,13 +89,34 @@ impl Rig {
         self.journal.clear();
     }
 
+    /// Kills the desk after the channels heard of a step and before its row; what the next one tells them.
+    pub fn die_telling(&mut self, step: &ChainStep) -> Told {
+        let outcome = self.desk.step(step).unwrap();
+        assert!(!outcome.first.is_empty(), "there is nothing to tell");
+        self.journal.extend(outcome.before);
+        let mut replay = Replay::default();
+        self.journal.iter().for_each(|record| replay.apply(record).unwrap());
+        let (desk, outcome) = open(replay, self.chain[0]);
+        self.desk = desk;
+        self.perform(outcome)
+    }
+
     pub fn perform(&mut self, outcome: Outcome) -> Told {
+        self.journal.extend(outcome.before);
         self.journal.extend(outcome.records);
         let commands = outcome.first.into_iter().chain(outcome.then).collect();
         Told { commands, broadcasts: outcome.broadcasts, reports: outcome.reports }
     }
 
     pub fn mine(&mut self, txdata: Vec<Transaction>) -> Told {
+        let (tip, step) = self.block(txdata);
+        self.chain.push(tip);
+        let outcome = self.desk.step(&step).unwrap();
+        self.perform(outcome)
+    }
+
+    /// A block on the tip.
+    pub fn block(&mut self, txdata: Vec<Transaction>) -> (BlockRef, ChainStep) {
         self.salt += 1;
         let prev = self.tip().hash;
         let header = Header {
@@ -107,18 +128,14 @@ impl Rig {
             nonce: self.salt,
         };
         let tip = BlockRef { height: self.tip().height + 1, hash: header.block_hash() };
-        self.chain.push(tip);
-        let outcome = self
-            .desk
-            .step(&ChainStep::Connected {
-                height: tip.height,
-                hash: tip.hash,
-                prev,
-                time: self.salt,
-                block: Arc::new(Block { header, txdata }),
-            })
-            .unwrap();
-        self.perform(outcome)
+        let step = ChainStep::Connected {
+            height: tip.height,
+            hash: tip.hash,
+            prev,
+            time: self.salt,
+            block: Arc::new(Block { header, txdata }),
+        };
+        (tip, step)
     }
 
     pub fn tip(&self) -> BlockRef {
