@@ -53,6 +53,23 @@ pub fn channel_out(view: &ChannelView, height: u32) -> pb::Channel {
         failure: failure_text(&view.phase),
         format: channel::format::CommitmentFormat::ZeroFeeCommitments.name().to_owned(),
         paid_sat: view.paid_sat,
+        online_again_by_height: online_again_by(view, height),
+    }
+}
+
+/// The height by which this side must be online again; 0 where being away costs nothing.
+pub fn online_again_by(view: &ChannelView, height: u32) -> u32 {
+    let revoked = height.saturating_add(view.counterparty_to_self_delay_blocks.into());
+    match view.phase {
+        PhaseView::AwaitingConfirmation { .. }
+        | PhaseView::Open
+        | PhaseView::ShuttingDown { .. }
+        | PhaseView::Frozen { .. }
+        | PhaseView::Failed { .. } => view.next_deadline.map_or(revoked, |deadline| deadline.min(revoked)),
+        PhaseView::Opening
+        | PhaseView::Closing { .. }
+        | PhaseView::Closed { .. }
+        | PhaseView::Aborted { .. } => 0,
     }
 }
 

@@ -68,7 +68,6 @@ pub async fn run(root: &Path, overrides: &[Override]) -> Result<(), DaemonError>
         hub: checked.hub,
         hub_address: checked.config.hub.address.clone(),
         network: checked.config.network.clone(),
-        to_self_delay_blocks: checked.config.channels.to_self_delay_blocks.into(),
         stop: stop.clone(),
         data_dir: layout.root().to_owned(),
         headroom: journal::Headroom { minimum: checked.config.disk.headroom_mib.saturating_mul(MIB) },

@@ -134,6 +134,7 @@ pub fn channel(channel: &pb::Channel) -> Value {
         "closing_txid": txid(&channel.closing_txid),
         "closing_height": channel.closing_height,
         "paid_sat": channel.paid_sat,
+        "online_again_by_height": channel.online_again_by_height,
         "failure": channel.failure,
         "format": channel.format,
     })

@@ -39,6 +39,7 @@ fn table(channels: &[hub::Channel]) -> Table {
         ("htlcs", Align::Right),
         ("can send, sat", Align::Right),
         ("can receive, sat", Align::Right),
+        ("online by", Align::Right),
         ("note", Align::Left),
     ]);
     for channel in channels {
@@ -52,10 +53,19 @@ fn table(channels: &[hub::Channel]) -> Table {
             channel.htlcs.to_string(),
             text::msat_cell(channel.spendable_msat),
             text::msat_cell(channel.receivable_msat),
+            online_by(channel),
             note(channel),
         ]);
     }
     table
+}
+
+/// The height by which this wallet must be online again for the channel's sake.
+fn online_by(channel: &hub::Channel) -> String {
+    match channel.online_again_by_height {
+        0 => String::new(),
+        height => text::grouped(height.into()),
+    }
 }
 
 fn usable(channel: &hub::Channel) -> &'static str {

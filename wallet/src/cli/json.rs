@@ -78,6 +78,7 @@ pub fn channel(channel: &hub::Channel) -> Value {
         "closing_txid": text::txid(&channel.closing_txid),
         "closing_height": channel.closing_height,
         "paid_sat": channel.paid_sat,
+        "online_again_by_height": channel.online_again_by_height,
         "failure": channel.failure,
         "format": channel.format,
     })
@@ -153,6 +154,8 @@ pub fn payment(payment: &pb::Payment) -> Value {
         "payee": hex::encode(&payment.payee),
         "description": payment.description,
         "spontaneous": payment.spontaneous,
+        "on_chain": payment.on_chain,
+        "expiry_height": payment.expiry_height,
     })
 }
 

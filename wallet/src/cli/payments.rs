@@ -191,17 +191,11 @@ fn table(payments: &[pb::Payment]) -> Table {
         ("description", Align::Left),
     ]);
     for payment in payments {
-        let state = match payment.state() {
-            PaymentState::Failed => format!("failed: {}", text::failure_reason(payment.failure())),
-            state @ (PaymentState::Unspecified | PaymentState::InFlight | PaymentState::Settled) => {
-                text::payment_state(state)
-            }
-        };
         table.row([
             text::when(payment.ended_at_ms),
             payment.number.to_string(),
             text::direction(payment.direction()),
-            state,
+            state_text(payment),
             text::msat_cell(payment.amount_msat),
             text::msat_cell(payment.fee_msat),
             text::short(&payment.payment_hash),
@@ -209,6 +203,20 @@ fn table(payments: &[pb::Payment]) -> Table {
         ]);
     }
     table
+}
+
+/// How it stands. What is decided on the chain may take a day, so that is said.
+fn state_text(payment: &pb::Payment) -> String {
+    match payment.state() {
+        PaymentState::Failed => format!("failed: {}", text::failure_reason(payment.failure())),
+        PaymentState::InFlight if payment.on_chain => {
+            let height = text::grouped(payment.expiry_height.into());
+            format!("on the chain: paid, or back after height {height}")
+        }
+        state @ (PaymentState::Unspecified | PaymentState::InFlight | PaymentState::Settled) => {
+            text::payment_state(state)
+        }
+    }
 }
 
 /// The beginning of a description.
@@ -228,6 +236,17 @@ mod tests {
     fn a_description_cannot_fill_the_screen() {
         assert_eq!(one_line("tea"), "tea");
         assert_eq!(one_line(&"x".repeat(700)).chars().count(), 61);
+    }
+
+    #[test]
+    fn a_payment_that_is_decided_on_the_chain_says_until_when() {
+        let mut payment = pb::Payment { expiry_height: 1_234, ..pb::Payment::default() };
+        payment.set_state(PaymentState::InFlight);
+        assert_eq!(state_text(&payment), "in_flight");
+        payment.on_chain = true;
+        assert_eq!(state_text(&payment), "on the chain: paid, or back after height 1,234");
+        payment.set_state(PaymentState::Settled);
+        assert_eq!(state_text(&payment), "settled");
     }
 
     #[test]

@@ -187,9 +187,12 @@ impl Service {
             pb::PaymentDirection::Received => (false, true),
         };
         let cursor = Cursor::parse(&request.page_token)?;
-        let flying = self.core.ask(|core| {
+        let on_chain = self.owners_on_chain().await?;
+        let flying = self.core.ask(move |core| {
             let payments = core.ledger_state().payments.iter();
-            payments.map(|(number, payment)| convert::in_flight(*number, payment)).collect::<Vec<_>>()
+            payments
+                .map(|(number, payment)| convert::in_flight(*number, payment, &on_chain))
+                .collect::<Vec<_>>()
         });
         let mut in_flight = flying.await.map_err(stopping)?;
         in_flight.retain(|payment| payment.number < cursor.sent);

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use channel::amount::Msat;
 use channel::channel::{ChannelView, PhaseView};
 use channel::event::{Command, FailRequest};
-use channel::ids::ChannelId;
+use channel::ids::{ChannelId, OwnerId};
 use proto::error::{ErrorCode, ErrorDetail, detail, from_detail, status, status_with_advice};
 use proto::fields::{bytes, channel_id, outpoint_out, txid_out};
 use proto::frame::InboundRequest;
 use proto::hub::v1 as hub;
-use proto::view::channel_out;
+use proto::view::{channel_out, online_again_by};
 use proto::wallet::v1 as pb;
 use settlement::follow::FollowStatus;
 use shard::{Answer, Query, Refused};
@@ -69,6 +69,13 @@ impl Service {
                 return Ok(all);
             }
         }
+    }
+
+    /// The channels that end on the chain without an agreement: their payments are decided there.
+    pub(super) async fn owners_on_chain(&self) -> Result<BTreeSet<OwnerId>, Status> {
+        let views = self.views().await?;
+        let failed = views.iter().filter(|view| matches!(view.phase, PhaseView::Failed { .. }));
+        Ok(failed.map(|view| view.owner).collect())
     }
 
     async fn view(&self, id: ChannelId) -> Result<Option<ChannelView>, Status> {
@@ -323,11 +330,12 @@ impl Service {
             newest_event: self.reader.next_event().saturating_sub(1),
             chain_ok,
             trouble,
-            online_again_by_height: if live == 0 {
-                0
-            } else {
-                height.saturating_add(self.to_self_delay_blocks)
-            },
+            online_again_by_height: views
+                .iter()
+                .map(|view| online_again_by(view, height))
+                .filter(|by| *by > 0)
+                .min()
+                .unwrap_or(0),
         })
     }
 }

@@ -1,8 +1,10 @@
 //! From the wallet's own types to `wallet.v1` and `hub.v1`.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use channel::amount::Msat;
-use channel::ids::StreamId;
+use channel::ids::{OwnerId, StreamId};
 use proto::fields::bytes;
 use proto::hub::v1 as hub;
 use proto::hub::v1::channel_event as event;
@@ -38,11 +40,13 @@ pub fn ended(ended: &Ended) -> pb::Payment {
         payee: ended.payee.as_ref().map_or_else(Bytes::new, |payee| bytes(payee.as_bytes())),
         description: ended.description.clone(),
         spontaneous: ended.spontaneous,
+        on_chain: false,
+        expiry_height: 0,
     }
 }
 
-/// A payment on its way.
-pub fn in_flight(number: u64, payment: &Payment) -> pb::Payment {
+/// A payment on its way; `on_chain` are the channels that end there.
+pub fn in_flight(number: u64, payment: &Payment, on_chain: &BTreeSet<OwnerId>) -> pb::Payment {
     pb::Payment {
         number,
         direction: pb::PaymentDirection::Sent.into(),
@@ -58,6 +62,8 @@ pub fn in_flight(number: u64, payment: &Payment) -> pb::Payment {
         payee: bytes(payment.payee.as_bytes()),
         description: payment.description.clone(),
         spontaneous: matches!(payment.kind, PaymentKind::Spontaneous { .. }),
+        on_chain: payment.tried.last().is_some_and(|owner| on_chain.contains(owner)),
+        expiry_height: payment.hub_expiry,
     }
 }
 

@@ -48,7 +48,6 @@ pub struct Service {
     pub hub: Point,
     pub hub_address: String,
     pub network: String,
-    pub to_self_delay_blocks: u32,
     pub stop: watch::Sender<bool>,
     /// The file system it is on must have room for new work.
     pub data_dir: PathBuf,

@@ -69,6 +69,7 @@ fn channel_as_json() -> Value {
         "closing_txid": "",
         "closing_height": 0,
         "paid_sat": 0,
+        "online_again_by_height": 3_250,
         "failure": "",
         "format": "zero_fee_commitments",
     })
@@ -155,6 +156,8 @@ fn payment_as_json() -> Value {
         "payee": key("03"),
         "description": "two coffees",
         "spontaneous": false,
+        "on_chain": false,
+        "expiry_height": 0,
     })
 }
 

@@ -67,6 +67,7 @@ pub fn channel() -> hub::Channel {
         failure: String::new(),
         format: "zero_fee_commitments".into(),
         paid_sat: 0,
+        online_again_by_height: 3_250,
     }
 }
 
@@ -159,6 +160,8 @@ pub fn payment() -> pb::Payment {
         payee: key(3),
         description: "two coffees".into(),
         spontaneous: false,
+        on_chain: false,
+        expiry_height: 0,
     }
 }
 

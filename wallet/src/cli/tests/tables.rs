@@ -21,9 +21,9 @@ fn channels_stand_in_columns() {
     ]);
     let text = stage.text(&["channels", "--closed"]);
     let expected = [
-        "channel       phase                  usable   capacity, sat     ours, sat    hub's, sat  htlcs  can send, sat  can receive, sat  note",
-        "5f5f5f5f5f5f  open                   yes          1,000,000   600,000.500   399,999.500      0    590,000.500       389,999.500",
-        "606060606060  awaiting_confirmation  offline      1,000,000   600,000.500   399,999.500      0    590,000.500       389,999.500  1 of 3 confirmations",
+        "channel       phase                  usable   capacity, sat     ours, sat    hub's, sat  htlcs  can send, sat  can receive, sat  online by  note",
+        "5f5f5f5f5f5f  open                   yes          1,000,000   600,000.500   399,999.500      0    590,000.500       389,999.500  3,250",
+        "606060606060  awaiting_confirmation  offline      1,000,000   600,000.500   399,999.500      0    590,000.500       389,999.500  3,250  1 of 3 confirmations",
     ];
     let lines: Vec<String> = text.lines().map(squeeze).collect();
     for (line, expected) in lines.iter().zip(expected) {
