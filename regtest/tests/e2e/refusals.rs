@@ -1,18 +1,20 @@
 //! Openings and closes that are refused, and calls without the token.
 
+use bitcoin::Amount;
 use proto::error::ErrorCode;
 use proto::hub::v1 as hub_pb;
 use proto::wallet::v1 as pb;
 use proto::wallet::v1::wallet_client::WalletClient;
-use regtest::lab::{Lab, connection};
+use regtest::lab::{Lab, connection, request_id};
+use regtest::wait::{Look, until_seen};
 
-use crate::support::{assert_refused, options, pair};
+use crate::support::{CAPACITY_SAT, SOON, assert_refused, options, pair};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_opening_beyond_funds_or_policy_is_refused_by_name() {
     let mut lab = Lab::start(options()).await.unwrap();
     let wallet = lab.add_wallet("poor").await.unwrap();
-    wallet.is_connected(crate::support::SOON).await.unwrap();
+    wallet.is_connected(SOON).await.unwrap();
     let outcome = wallet.open(1_000_000).await;
     assert_refused(outcome, &[ErrorCode::InsufficientFunds]);
     let limits = [
@@ -66,4 +68,37 @@ async fn nobody_without_the_token_is_served() {
     let outcome = client.get_info(hub_pb::OperatorGetInfoRequest {}).await.map_err(wallet.refused("GetInfo"));
     assert_refused(outcome, &[ErrorCode::BadToken]);
     lab.hub().info().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_asked_for_again_at_once_and_later_is_one_opening() {
+    let mut lab = Lab::start(options()).await.unwrap();
+    let wallet = lab.add_wallet("impatient").await.unwrap();
+    lab.fund_wallets(std::slice::from_ref(&wallet), Amount::from_sat(2 * CAPACITY_SAT)).await.unwrap();
+    wallet.is_connected(SOON).await.unwrap();
+    // More than half of the coins: a second opening could not be paid for.
+    let request = pb::OpenChannelRequest {
+        amount_sat: CAPACITY_SAT + CAPACITY_SAT / 2,
+        request_id: request_id().to_string(),
+    };
+    let ask = async || {
+        let mut client = wallet.client().unwrap();
+        client.open_channel(request.clone()).await.map(|answer| answer.into_inner().channel_id).unwrap()
+    };
+    let (first, second, third) = tokio::join!(ask(), ask(), ask());
+    assert!(first == second && second == third);
+    let spent = async || {
+        let funds = wallet.balance().await?.on_chain.unwrap_or_default();
+        Ok(if funds.confirmed_sat < request.amount_sat {
+            Look::Seen(())
+        } else {
+            Look::NotYet(format!("{funds:?}"))
+        })
+    };
+    until_seen("the coins of the opening", SOON, spent).await.unwrap();
+    assert_eq!(ask().await, first);
+    wallet.kill().unwrap();
+    wallet.start_again().await.unwrap();
+    assert_eq!(ask().await, first);
+    assert_eq!(wallet.channels().await.unwrap().len(), 1);
 }
