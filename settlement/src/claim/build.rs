@@ -48,7 +48,7 @@ pub struct Built {
     pub job: CloseJob,
     /// What the transaction takes.
     pub claimed: Vec<OutPoint>,
-    /// Claims of the group that cost too much now.
+    /// Claims of the group that are not worth this feerate. Grouped by themselves they get a bid of their own.
     pub left_out: Vec<OutPoint>,
     /// The coins that it spends.
     pub coins: Vec<OutPoint>,
@@ -80,7 +80,7 @@ pub enum BuildError {
     /// The lowest feerate, or what a replacement must pay, is above the budget or the ceiling.
     #[error("a fee of {needed} is needed, at most {allowed} is allowed")]
     OverBudget {
-        /// The least fee that nodes would take.
+        /// The least fee that nodes would take, perhaps before a coin is added.
         needed: Amount,
         /// The lower one of budget and ceiling.
         allowed: Amount,
@@ -121,17 +121,23 @@ pub fn build(
         return Err(BuildError::Uneconomic);
     }
     let claims = || kept.iter().map(|owned| &owned.claim);
-    let budget = request.budget.min(claim_budget(claims()));
+    let brought = claims()
+        .try_fold(Amount::ZERO, |sum, claim| sum.checked_add(claim.output.value))
+        .ok_or(BuildError::ImpossibleSum)?;
     let paired: Vec<TxOut> = claims().filter_map(|claim| claim.paired_output().cloned()).collect();
     let pays_itself = paired.is_empty();
+    let mut budget = request.budget.min(claim_budget(claims()));
+    if pays_itself {
+        // A transaction has an output, whatever the fee.
+        let least = request.script.minimal_non_dust();
+        budget = budget.min(brought.checked_sub(least).ok_or(BuildError::Uneconomic)?);
+    }
     let version = version_of(claims());
     let draft = Draft {
         version,
         lock_time: lock_time_of(claims()),
         inputs: claims().map(|claim| claim.unsigned_input()).collect(),
-        brought: claims()
-            .try_fold(Amount::ZERO, |sum, claim| sum.checked_add(claim.output.value))
-            .ok_or(BuildError::ImpossibleSum)?,
+        brought,
         witnesses: claims()
             .map(|claim| claim.input_weight().checked_sub(weigh::BARE_INPUT).unwrap_or(Weight::ZERO))
             .sum(),

@@ -1,6 +1,7 @@
 //! Tickets, coins and batches for the tests of this crate.
 #![allow(dead_code)] // Each test file uses a part.
 
+pub mod onchain;
 pub mod rig;
 
 use std::collections::BTreeMap;
