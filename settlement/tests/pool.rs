@@ -8,12 +8,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bitcoin::Witness;
+use channel::commitment::HtlcDirection::Received;
+use common::onchain::{HEIGHT, build, channel, claim_job, htlc, two_htlcs};
 use common::{KeyCoins, Shape, batch_job, hub, hub_script, request, ticket};
 use settlement::batch::{BatchTicket, merge};
+use settlement::claim::group;
 use settlement::flaw::Flaw;
 use settlement::limits;
 use settlement::pool::{PoolError, VerifyPool};
-use settlement::verify::CloseJob;
+use settlement::verify::{CloseJob, UnilateralJob};
 
 /// A batch of `count` channels whose numbers start at `first`.
 fn job(first: u32, count: u32) -> CloseJob {
@@ -42,6 +45,37 @@ fn results_come_in_order_and_are_those_of_one_thread() {
         jobs.push(if number % 3 == 1 { spoil(job, (number / 2) as usize) } else { job });
     }
     let alone: Vec<_> = jobs.iter().cloned().map(CloseJob::verify).collect();
+    for threads in [1, 2, 4] {
+        assert_eq!(pool(threads).verify_all(jobs.clone()).unwrap(), alone);
+    }
+}
+
+/// One of every kind, each valid and with an element of a witness missing.
+fn mixed_jobs() -> Vec<CloseJob> {
+    let channel = channel(0);
+    let mut jobs = vec![job(0, 2), spoil(job(10, 2), 1)];
+    let claims = channel.penalties((0..40).map(|id| htlc(Received, id, 9_000)).collect());
+    for group in group(&claims, HEIGHT) {
+        let valid = build(&group, HEIGHT, &[]).job;
+        let mut spoiled = claim_job(&valid).clone();
+        spoiled.transaction.input.last_mut().unwrap().witness.clear();
+        jobs.extend([valid, CloseJob::Claim(spoiled)]);
+    }
+    let valid = UnilateralJob::new(&channel.publish(two_htlcs()), None);
+    let mut spoiled = valid.clone();
+    spoiled.transaction.input[0].witness.clear();
+    jobs.extend([valid, spoiled].map(|job| CloseJob::Unilateral(Box::new(job))));
+    jobs
+}
+
+#[test]
+fn closes_of_every_kind_share_the_pool_and_keep_their_order() {
+    let jobs = mixed_jobs();
+    let alone: Vec<_> = jobs.iter().cloned().map(CloseJob::verify).collect();
+    for (number, outcome) in alone.iter().enumerate() {
+        assert_eq!(outcome.is_ok(), number % 2 == 0, "{outcome:?}");
+    }
+    assert!(alone.len() > 6);
     for threads in [1, 2, 4] {
         assert_eq!(pool(threads).verify_all(jobs.clone()).unwrap(), alone);
     }

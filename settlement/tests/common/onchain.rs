@@ -37,6 +37,10 @@ pub struct Channel {
 }
 
 pub fn channel(number: u32) -> Channel {
+    channel_of_format(number, CommitmentFormat::ZeroFeeCommitments)
+}
+
+pub fn channel_of_format(number: u32, format: CommitmentFormat) -> Channel {
     let mut id = [8; 32];
     id[..4].copy_from_slice(&number.to_be_bytes());
     let key_id = KeyId::from_bytes(id);
@@ -47,7 +51,7 @@ pub fn channel(number: u32) -> Channel {
         to_self_delay_blocks,
     };
     let parameters = ChannelParameters {
-        format: CommitmentFormat::ZeroFeeCommitments,
+        format,
         funding_outpoint: OutPoint { txid: Txid::from_byte_array(txid), vout: 0 },
         funding_amount: sat(2_000_000),
         opener: Side::Holder,

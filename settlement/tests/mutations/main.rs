@@ -8,6 +8,8 @@
 mod common;
 
 mod batch;
+mod claims;
+mod packages;
 
 use std::collections::BTreeSet;
 
@@ -80,7 +82,8 @@ fn rule(flaw: &Flaw) -> usize {
     }
 }
 
-/// What each rule is for, by its number in [`rule`].
+/// What each rule is for, by its number in [`rule`]. What our own commitment cannot be, since it must have the id of the one
+/// that the channel builds, is a rule for others' only.
 const KINDS: [&[Kind]; 46] = [
     ALL,           // Version
     ALL,           // LockTime
@@ -121,10 +124,10 @@ const KINDS: [&[Kind]; 46] = [
     &[Unilateral], // Parent
     PACKAGES,      // ParentVersion
     PACKAGES,      // ParentWeight
-    PACKAGES,      // ParentInputs
+    &[Bump],       // ParentInputs
     &[Unilateral], // ParentFee
-    PACKAGES,      // Anchors
-    PACKAGES,      // AnchorValue
+    &[Bump],       // Anchors
+    &[Bump],       // AnchorValue
     &[Unilateral], // FundingWitness
     PACKAGES,      // AnchorWitness
     &[Bump],       // OwnChannel
