@@ -1,4 +1,4 @@
-//! Values for eyes: amounts, times, short ids, words for enums.
+//! Values for eyes: amounts, times, short ids.
 
 /// A number with a comma every three digits.
 pub fn grouped(number: u64) -> String {
@@ -62,19 +62,9 @@ pub fn short(id: &[u8]) -> String {
     hex::encode(&id[..id.len().min(6)])
 }
 
-/// A transaction id as explorers show it: the reverse of its hashing order.
-pub fn txid(hashed_order: &[u8]) -> String {
-    hex::encode(hashed_order.iter().rev().copied().collect::<Vec<u8>>())
-}
-
 /// One line without control characters: texts of others must not move the terminal's cursor.
 pub fn plain(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
-}
-
-/// An enum's name on the wire, without its prefix, in lower case. Exact enough for scripts, readable enough for people.
-pub fn word(name: &str, prefix: &str) -> String {
-    name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -108,18 +98,8 @@ mod tests {
     }
 
     #[test]
-    fn transaction_ids_are_shown_in_reverse() {
-        assert_eq!(txid(&[1, 2, 3]), "030201");
-    }
-
-    #[test]
     fn texts_of_others_cannot_move_the_cursor() {
         assert_eq!(plain("tea\u{1b}[2J\nand more"), "tea [2J and more");
-    }
-
-    #[test]
-    fn names_on_the_wire_become_words() {
-        assert_eq!(word("CHANNEL_PHASE_SHUTTING_DOWN", "CHANNEL_PHASE_"), "shutting_down");
     }
 
     #[test]

@@ -5,15 +5,17 @@
 //! does I/O, reads no clock and keeps no state.
 //!
 //! In use: [`handshake`] opens a connection, [`frame`] takes frames apart and puts them together, [`message`] and [`relay`]
-//! translate what is in them, [`view`] shows channels and what happened to them, [`error`] gives every gRPC error its
+//! translate what is in them, [`view`] shows channels and what happened to them, [`json`] does so for scripts, [`page`] bounds the pages of lists, [`error`] gives every gRPC error its
 //! machine-readable half, [`request_id`] makes repeats harmless, [`tick_times`] counts how long things took.
 
 pub mod error;
 pub mod fields;
 pub mod frame;
 pub mod handshake;
+pub mod json;
 pub mod limits;
 pub mod message;
+pub mod page;
 pub mod parameters;
 pub mod relay;
 pub mod request_id;

@@ -22,6 +22,10 @@ pub const PORT_TRIES: u32 = 20;
 /// How often a condition is looked at again while waiting for it.
 pub const POLL_EVERY: Duration = Duration::from_millis(10);
 
+/// Between two tries of a payment that was refused for a passing reason: a refusal that comes at once would use up all
+/// tries before the reason has passed.
+pub const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+
 /// Threads that answer calls. A pending `waitfornewblock` holds one for as long as it waits, and a test may run
 /// several hubs against one node; the default of 16 has been seen exhausted.
 pub const RPC_THREADS: u32 = 32;

@@ -10,8 +10,8 @@ use bitcoin::secp256k1::{Message, SECP256K1, SecretKey};
 use bitcoin::sighash::{Prevouts, SighashCache, TapSighashType};
 use bitcoin::transaction::Version;
 use bitcoin::{
-    Address, Amount, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness,
-    absolute, taproot,
+    Address, Amount, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut,
+    WScriptHash, Witness, absolute, taproot,
 };
 
 use crate::bitcoind::{Coin, Rpc, RpcError, View};
@@ -124,7 +124,7 @@ impl Miner {
     }
 
     /// Replaces the last `depth` blocks by `depth + 1` blocks without transactions: what they confirmed is unconfirmed again
-    /// and back in the mempool. Gives the new blocks' hashes, the oldest first.
+    /// and back in the mempool. Gives the new blocks' hashes, the oldest first. Nobody can spend the first one's coinbase.
     ///
     /// # Errors
     /// [`MinerError::Rpc`]; refused if the chain has fewer blocks.
@@ -133,7 +133,11 @@ impl Miner {
             let first = self.rpc.height()?.saturating_sub(depth - 1);
             self.rpc.invalidate_block(self.rpc.block_hash(first)?)?;
         }
-        self.mine_empty(depth.saturating_add(1))
+        // Were the replaced block empty too and of the same second, the same coinbase would make the very block that was
+        // just declared invalid.
+        let mut mined = vec![self.rpc.mine_exactly(&nobody(), &[])?];
+        mined.extend(self.mine_empty(depth)?);
+        Ok(mined)
     }
 
     /// Sends `amount` to `address`, unconfirmed until the next block; gives the output that pays.
@@ -280,6 +284,12 @@ fn key() -> Keypair {
     let secret = sha256::Hash::hash(b"the miner of a regtest chain").to_byte_array();
     let secret = SecretKey::from_slice(&secret).expect("this constant is below the order of the curve");
     Keypair::from_secret_key(SECP256K1, &secret)
+}
+
+/// An address that was never used, whose script nobody knows.
+fn nobody() -> Address {
+    let script = ScriptBuf::new_p2wsh(&WScriptHash::from_byte_array(rand::random()));
+    Address::from_script(&script, Network::Regtest).expect("a witness program has an address")
 }
 
 /// An input with room for its signature, so that it can be weighed before it is signed.

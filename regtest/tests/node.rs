@@ -180,3 +180,18 @@ fn a_port_taken_by_another_program_is_named() {
     let error = Bitcoind::start(Options { rpc_address: address, ..Options::default() }).unwrap_err();
     assert!(error.to_string().contains("Unable to bind"), "{error}");
 }
+
+#[test]
+fn empty_blocks_of_the_same_second_can_be_replaced_again_and_again() {
+    let node = start();
+    let mut miner = Miner::open(node.rpc()).unwrap();
+    let mut old = miner.mine_empty(3).unwrap();
+    let first = node.rpc().height().unwrap() - 2;
+    for _ in 0..3 {
+        let new = miner.reorganise(u32::try_from(old.len()).unwrap()).unwrap();
+        assert_eq!(new.len(), old.len() + 1);
+        assert_eq!(node.rpc().block_hash(first).unwrap(), new[0]);
+        assert!(new.iter().all(|hash| !old.contains(hash)), "{new:?} {old:?}");
+        old = new;
+    }
+}

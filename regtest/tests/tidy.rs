@@ -2,8 +2,7 @@
 //!
 //! Cargo enforces the arrows between crates once they are in the manifests; these tests say which may be there at all.
 
-// What fails in a helper fails the test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,13 +1,11 @@
 //! An event's name and fields, for JSON and for eyes alike.
 
-use daemon::json::merged;
-use daemon::text::{txid, word};
 use proto::hub::v1 as pb;
-use proto::hub::v1::channel_event::Kind as ChannelKind;
 use proto::hub::v1::event::Kind;
+use proto::json::{channel_event, txid};
 use serde_json::{Value, json};
 
-use super::json::{hex_of, reason};
+use super::json::hex_of;
 
 /// The event's name and its own fields, an object.
 pub fn event_name_and_fields(event: &pb::Event) -> (&'static str, Value) {
@@ -26,75 +24,7 @@ pub fn event_name_and_fields(event: &pb::Event) -> (&'static str, Value) {
             "batch",
             json!({ "txid": txid(&batch.txid), "channels": batch.channels, "fee_sat": batch.fee_sat }),
         ),
-        Some(Kind::Channel(channel)) => {
-            let (name, fields) = channel.kind.as_ref().map_or(("unknown", json!({})), channel_fields);
-            let (id, node) = (hex_of(&channel.channel_id), hex_of(&channel.node_key));
-            (name, merged([fields, json!({ "channel_id": id, "node_key": node })]))
-        }
-    }
-}
-
-fn outpoint(outpoint: Option<&pb::OutPoint>) -> Value {
-    outpoint.map_or(Value::Null, |outpoint| format!("{}:{}", txid(&outpoint.txid), outpoint.index).into())
-}
-
-fn channel_fields(kind: &ChannelKind) -> (&'static str, Value) {
-    match kind {
-        ChannelKind::Opening(e) => ("opening", json!({ "capacity_sat": e.capacity_sat })),
-        ChannelKind::OpeningFailed(e) => ("opening_failed", json!({ "why": e.why })),
-        ChannelKind::FundingBroadcast(e) => {
-            ("funding_broadcast", json!({ "outpoint": outpoint(e.outpoint.as_ref()) }))
-        }
-        ChannelKind::FundingConfirmed(e) => {
-            ("funding_confirmed", json!({ "outpoint": outpoint(e.outpoint.as_ref()), "height": e.height }))
-        }
-        ChannelKind::FundingUndone(_) => ("funding_undone", json!({})),
-        ChannelKind::Ready(_) => ("ready", json!({})),
-        ChannelKind::Reestablished(_) => ("reestablished", json!({})),
-        ChannelKind::CounterpartyBehind(_) => ("counterparty_behind", json!({})),
-        ChannelKind::ForwardSettled(e) => (
-            "forward_settled",
-            json!({
-                "htlc_id": e.htlc_id, "attempt": e.attempt, "incoming_msat": e.incoming_msat,
-                "payment_hash": hex_of(&e.payment_hash), "fee_msat": e.fee_msat,
-            }),
-        ),
-        ChannelKind::ForwardFailed(e) => (
-            "forward_failed",
-            json!({
-                "htlc_id": e.htlc_id, "attempt": e.attempt, "incoming_msat": e.incoming_msat,
-                "payment_hash": hex_of(&e.payment_hash), "reason": reason(e.reason()),
-            }),
-        ),
-        ChannelKind::ForwardsFailed(e) => {
-            ("forwards_failed", json!({ "reason": reason(e.reason()), "count": e.count }))
-        }
-        ChannelKind::HtlcReceived(e) => (
-            "htlc_received",
-            json!({ "htlc_id": e.htlc_id, "payment_hash": hex_of(&e.payment_hash), "amount_msat": e.amount_msat }),
-        ),
-        ChannelKind::StreamTicks(e) => (
-            "stream_ticks",
-            json!({
-                "stream_id": hex_of(&e.stream_id), "stage": word(e.stage().as_str_name(), "TICK_STAGE_"),
-                "ticks": e.ticks, "incoming_msat": e.incoming_msat, "fee_msat": e.fee_msat,
-                "reason": reason(e.reason()),
-            }),
-        ),
-        ChannelKind::ShutdownStarted(e) => ("shutdown_started", json!({ "by_us": e.by_us })),
-        ChannelKind::Frozen(e) => {
-            ("frozen", json!({ "fee_sat": e.fee_sat, "publish_by_height": e.publish_by_height }))
-        }
-        ChannelKind::TermsRefused(e) => (
-            "terms_refused",
-            json!({ "fee_sat": e.fee_sat, "publish_by_height": e.publish_by_height, "why": e.why }),
-        ),
-        ChannelKind::Closing(e) => ("closing", json!({ "txid": txid(&e.txid), "height": e.height })),
-        ChannelKind::ClosingUndone(e) => ("closing_undone", json!({ "txid": txid(&e.txid) })),
-        ChannelKind::Closed(e) => {
-            ("closed", json!({ "txid": txid(&e.txid), "height": e.height, "paid_sat": e.paid_sat }))
-        }
-        ChannelKind::Failed(e) => ("failed", json!({ "why": e.why })),
+        Some(Kind::Channel(channel)) => channel_event(channel),
     }
 }
 
@@ -130,7 +60,7 @@ mod tests {
             kind: Some(Kind::Channel(pb::ChannelEvent {
                 channel_id: vec![0xab; 32].into(),
                 node_key: vec![2; 33].into(),
-                kind: Some(ChannelKind::Opening(pb::channel_event::Opening { capacity_sat: 5 })),
+                kind: Some(pb::channel_event::Kind::Opening(pb::channel_event::Opening { capacity_sat: 5 })),
             })),
         };
         let line = line(&event);

@@ -1,38 +1,15 @@
 //! Answers as JSON: the field names of the `.proto` files, bytes in hex, txids as explorers print them, enums by name.
 
 use daemon::json::merged;
-use daemon::text::{txid, word};
 use proto::hub::v1 as pb;
+pub use proto::json::channel;
+use proto::json::{on_chain, policy, reason, txid, word};
 use serde_json::{Value, json};
 
 use super::events::event_name_and_fields;
 
 pub fn hex_of(bytes: &[u8]) -> String {
     hex::encode(bytes)
-}
-
-pub fn phase(channel: &pb::Channel) -> String {
-    word(channel.phase().as_str_name(), "CHANNEL_PHASE_")
-}
-
-pub fn reason(reason: pb::FailureReason) -> String {
-    word(reason.as_str_name(), "FAILURE_REASON_")
-}
-
-fn policy(policy: &pb::HubPolicy) -> Value {
-    json!({
-        "fee_base_msat": policy.fee_base_msat,
-        "fee_ppm": policy.fee_ppm,
-        "cltv_expiry_delta": policy.cltv_expiry_delta,
-        "max_cltv_expiry_delta": policy.max_cltv_expiry_delta,
-        "htlc_minimum_msat": policy.htlc_minimum_msat,
-        "min_capacity_sat": policy.min_capacity_sat,
-        "max_capacity_sat": policy.max_capacity_sat,
-        "max_inbound_sat": policy.max_inbound_sat,
-        "minimum_depth": policy.minimum_depth,
-        "to_self_delay_blocks": policy.to_self_delay_blocks,
-        "max_streams": policy.max_streams,
-    })
 }
 
 pub fn info(info: &pb::OperatorGetInfoResponse) -> Value {
@@ -78,13 +55,8 @@ pub fn info(info: &pb::OperatorGetInfoResponse) -> Value {
 }
 
 pub fn balances(balances: &pb::GetBalancesResponse) -> Value {
-    let on_chain = balances.on_chain.unwrap_or_default();
     json!({
-        "on_chain": {
-            "confirmed_sat": on_chain.confirmed_sat,
-            "unconfirmed_sat": on_chain.unconfirmed_sat,
-            "locked_sat": on_chain.locked_sat,
-        },
+        "on_chain": on_chain(&balances.on_chain.unwrap_or_default()),
         "channels_local_msat": balances.channels_local_msat,
         "channels_remote_msat": balances.channels_remote_msat,
         "channels_in_flight_msat": balances.channels_in_flight_msat,
@@ -101,42 +73,6 @@ pub fn peer(peer: &pb::Peer) -> Value {
         "remote_msat": peer.remote_msat,
         "address": peer.address,
         "connected_since_ms": peer.connected_since_ms,
-    })
-}
-
-pub fn channel(channel: &pb::Channel) -> Value {
-    let funding = channel
-        .funding
-        .as_ref()
-        .map(|outpoint| json!({ "txid": txid(&outpoint.txid), "index": outpoint.index }));
-    json!({
-        "channel_id": hex_of(&channel.channel_id),
-        "node_key": hex_of(&channel.node_key),
-        "phase": phase(channel),
-        "online": channel.online,
-        "usable": channel.usable,
-        "capacity_sat": channel.capacity_sat,
-        "local_msat": channel.local_msat,
-        "remote_msat": channel.remote_msat,
-        "in_flight_msat": channel.in_flight_msat,
-        "htlcs": channel.htlcs,
-        "spendable_msat": channel.spendable_msat,
-        "receivable_msat": channel.receivable_msat,
-        "dust_exposure_msat": channel.dust_exposure_msat,
-        "funding": funding,
-        "funded_locally": channel.funded_locally,
-        "confirmations": channel.confirmations,
-        "minimum_depth": channel.minimum_depth,
-        "local_to_self_delay_blocks": channel.local_to_self_delay_blocks,
-        "remote_to_self_delay_blocks": channel.remote_to_self_delay_blocks,
-        "local_commitment_number": channel.local_commitment_number,
-        "remote_commitment_number": channel.remote_commitment_number,
-        "closing_txid": txid(&channel.closing_txid),
-        "closing_height": channel.closing_height,
-        "paid_sat": channel.paid_sat,
-        "online_again_by_height": channel.online_again_by_height,
-        "failure": channel.failure,
-        "format": channel.format,
     })
 }
 

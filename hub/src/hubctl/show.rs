@@ -1,10 +1,11 @@
 //! Answers for eyes.
 
 use daemon::table::{Align, Table};
-use daemon::text::{grouped, msat_cell, short, word};
+use daemon::text::{grouped, msat_cell, short};
 use proto::hub::v1 as pb;
+use proto::json::{phase, reason, word};
 
-use super::json::{hex_of, phase, reason};
+use super::json::hex_of;
 
 fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
@@ -114,7 +115,7 @@ pub fn channels(channels: &[pb::Channel]) -> String {
         table.row([
             hex_of(&channel.channel_id),
             short(&channel.node_key),
-            phase(channel),
+            phase(channel.phase()),
             yes(channel.online),
             grouped(channel.capacity_sat),
             msat_cell(channel.local_msat),

@@ -1,19 +1,8 @@
 //! Pages of lists: sizes and tokens.
 
 use proto::error::{ErrorCode, ErrorDetail, detail, from_detail};
-use proto::limits::{DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS};
+pub use proto::page::rows;
 use tonic::Status;
-
-/// The rows of a page, 0 standing for the usual number.
-pub fn rows(asked: u32) -> Result<usize, Status> {
-    let rows = if asked == 0 { DEFAULT_PAGE_ROWS } else { asked };
-    if rows > MAX_PAGE_ROWS {
-        let text = format!("page_size is {asked}, at most {MAX_PAGE_ROWS} are allowed");
-        let wrong = ErrorDetail { field: "page_size".into(), ..detail(ErrorCode::BadField, text) };
-        return Err(from_detail(wrong));
-    }
-    usize::try_from(rows).map_err(|_| from_detail(detail(ErrorCode::BadField, "page_size does not fit")))
-}
 
 /// The bytes in a token; `None` for the first page.
 pub fn token<const N: usize>(text: &str) -> Result<Option<[u8; N]>, Status> {
@@ -40,10 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_and_sizes_are_checked_by_name() {
-        assert_eq!(rows(0).unwrap(), 100);
-        assert_eq!(rows(1000).unwrap(), 1000);
-        assert_eq!(proto::error::parse(&rows(1001).unwrap_err()).unwrap().field, "page_size");
+    fn tokens_are_checked_by_name() {
         assert_eq!(token::<2>("").unwrap(), None);
         assert_eq!(token::<2>(&next(Some(&[1, 2]))).unwrap(), Some([1, 2]));
         for wrong in ["01", "010203", "zz00"] {

@@ -1,14 +1,12 @@
 //! Payments and streams that go on over restarts of hub and wallets, as a careful script would do it.
 
-use std::time::Duration;
-
 use proto::error::ErrorCode;
 use proto::hub::v1::FailureReason;
 use proto::wallet::v1 as pb;
 
 use super::error::LabError;
 use super::wallet::Wallet;
-use crate::limits::{PAY_TRIES, SETTLE_WITHIN};
+use crate::limits::{BETWEEN_TRIES, PAY_TRIES, SETTLE_WITHIN};
 use crate::wait::{Look, until_seen};
 
 /// A payment that settled.
@@ -142,8 +140,7 @@ fn passes(failure: FailureReason) -> bool {
 
 /// Waits until the wallet answers again, is connected, and can use its channels.
 async fn is_back(wallet: &Wallet) -> Result<(), LabError> {
-    // Between two tries there is always a breath, or a refusal that comes at once would use all tries up.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(BETWEEN_TRIES).await;
     until_seen(&format!("the return of {}", wallet.name()), SETTLE_WITHIN, async || {
         let info = match wallet.info().await {
             Ok(info) => info,

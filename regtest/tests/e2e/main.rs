@@ -2,8 +2,7 @@
 //!
 //! Each test makes a lab of its own, so that none depends on another and all run at once.
 
-// What fails in a helper fails the test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod chain;
 mod cli;

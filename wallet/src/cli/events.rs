@@ -118,7 +118,7 @@ fn stream_text(stream: &pb::StreamProgress) -> String {
 
 /// The name and every field but the channel's own; ids are cut to what tells them apart.
 fn channel_text(event: &hub::ChannelEvent) -> String {
-    let (name, fields) = json::of_channel(event);
+    let (name, fields) = proto::json::channel_event(event);
     let mut line = format!("channel {} {name}", text::short(&event.channel_id));
     for (key, value) in fields.as_object().into_iter().flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

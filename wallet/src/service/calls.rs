@@ -179,7 +179,7 @@ impl Service {
         &self,
         request: pb::ListPaymentsRequest,
     ) -> Result<pb::ListPaymentsResponse, Status> {
-        let rows = page_rows(request.page_size);
+        let rows = proto::page::rows(request.page_size)?;
         let direction = pb::PaymentDirection::try_from(request.direction).map_err(|_| bad_direction())?;
         let (sent, received) = match direction {
             pb::PaymentDirection::Unspecified => (true, true),
@@ -244,13 +244,6 @@ fn merged(sent: Vec<pb::Payment>, received: Vec<pb::Payment>, rows: usize) -> (V
 
 fn bad_direction() -> Status {
     status(ErrorCode::BadField, "direction is none of SENT, RECEIVED and UNSPECIFIED")
-}
-
-/// Rows of a page.
-pub(super) fn page_rows(asked: u32) -> usize {
-    let rows =
-        if asked == 0 { proto::limits::DEFAULT_PAGE_ROWS } else { asked.min(proto::limits::MAX_PAGE_ROWS) };
-    usize::try_from(rows).unwrap_or(usize::MAX)
 }
 
 /// A machine-readable name of a failure, as in the .proto file.

@@ -14,7 +14,6 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::calls::page_rows;
 use super::{Service, asked, convert, fresh, refused, stopping, wrong_field};
 use crate::ledger::StreamRequest;
 use crate::ledger::state::State;
@@ -126,7 +125,7 @@ impl Service {
         &self,
         request: pb::ListStreamsRequest,
     ) -> Result<pb::ListStreamsResponse, Status> {
-        let rows = page_rows(request.page_size);
+        let rows = proto::page::rows(request.page_size)?;
         let skip: usize = match request.page_token.as_str() {
             "" => 0,
             token => token
