@@ -77,19 +77,13 @@ pub struct Channels {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
 pub struct Close {
     /// The channel's id in hex, as `hubctl channels` shows it
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub channel: Option<String>,
     /// Every channel
     #[arg(long)]
     pub all: bool,
-    #[command(flatten)]
-    pub how: How,
-}
-
-#[derive(Debug, Args)]
-pub struct How {
     /// Without the wallet: publish the hub's latest commitment. Each channel costs transactions of its own, the hub waits for
     /// its balance as long as the wallet demands, and payments in flight end on the chain. It cannot be taken back
     #[arg(long)]

@@ -133,14 +133,14 @@ async fn close(client: &mut Client, asked: &Close, out: Output) -> Result<(), Ct
         None => all_channels(client, &Channels { closed: false, node: None })
             .await?
             .into_iter()
-            .filter(|channel| can_close(channel, asked.how.force))
+            .filter(|channel| can_close(channel, asked.force))
             .map(|channel| channel.channel_id.to_vec())
             .collect(),
     };
     let all = ids.len();
     let (mut closed, mut refused) = (Vec::new(), Vec::new());
     for id in ids {
-        match client.close_channel(close_request(&id, asked.how.force)).await {
+        match client.close_channel(close_request(&id, asked.force)).await {
             Ok(response) => closed.extend(response.into_inner().channel),
             Err(status) if asked.all => refused.push((id, status.message().to_owned())),
             Err(status) => return Err(status.into()),
