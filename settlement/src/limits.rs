@@ -164,9 +164,13 @@ pub const PATIENT_TARGET_BLOCKS: u16 = 144;
 /// The soonest that bitcoind estimates for.
 pub const URGENT_TARGET_BLOCKS: u16 = 2;
 
-/// A fee is at most a half of what it saves: below, too little is bid for the block space it competes for; above, the
-/// victim of a full mempool pays more than half to miners.
+/// A fee is at most half of what it saves: then taking it is worth at least as much as it costs.
 pub const BUDGET_DIVISOR: u64 = 2;
+
+/// The least that may be spent on taking back an HTLC that we offered: until its output is spent for good, the HTLC that it
+/// pays for stays open, and whoever offered that one closes a channel over it. Enough for 5 sat/vB, little enough
+/// that a hundred small ones that go unanswered cost no fortune.
+pub const RESOLUTION_BUDGET: Amount = Amount::from_sat(1_000);
 
 /// A DER signature that is shorter has a chance below 1 in 2^50: what a transaction weighs at least is counted with it.
 pub const SHORTEST_SIGNATURE_BYTES: usize = 64;

@@ -190,8 +190,9 @@ fn check_build(group: &Group, tip: u32, estimate: FeeRate, coins: &[BatchCoin]) 
             let overhead = fee_for(feerate, Weight::from_wu(250)) + script.minimal_non_dust();
             let costs: Amount = worth.iter().map(|owned| cost(owned)).sum();
             assert!(worth.is_empty() || !group.needs_coins() && value < costs + overhead);
+            assert!(worth.is_empty() || !group.may_need_coins() || coins.is_empty());
         }
-        Err(BuildError::NotEnoughCoins { .. }) => assert!(group.needs_coins()),
+        Err(BuildError::NotEnoughCoins { .. }) => assert!(group.may_need_coins()),
         Err(BuildError::OverBudget { needed, allowed }) => assert!(needed > allowed),
         Err(other) => panic!("{other}"),
     }

@@ -251,6 +251,36 @@ fn coins_that_do_not_suffice_are_named_as_missing_and_small_ones_are_added_up() 
 }
 
 #[test]
+fn an_offered_htlc_is_taken_back_even_where_it_is_worth_less_than_its_fee() {
+    let (keys, script) = (KeyCoins::new(), hub_script());
+    let channel = channel(0);
+    let claims =
+        [channel.own_claims(vec![htlc(Offered, 0, 400)]), channel.their_claims(vec![htlc(Received, 0, 400)])];
+    for claims in claims {
+        let groups = group(&claims, EXPIRY);
+        let timeout = groups.iter().find(|group| kinds(group) == [ClaimKind::HtlcTimeout { id: 0 }]).unwrap();
+        assert_eq!(timeout.budget(), limits::RESOLUTION_BUDGET);
+        let built = |coins: &[BatchCoin]| {
+            let request = ClaimRequest { coins, ..claim_request(timeout, EXPIRY, &script) };
+            claim::build(&request, &hub(), &keys)
+        };
+        assert!(built(&[]).is_err());
+        let built = built(&[keys.p2tr(1, 9_000)]).unwrap();
+        let job = claim_job(&built.job).clone();
+        assert!(interpreter_accepts(&job.transaction, &claimed_outputs(&job)));
+        assert!(built.fee > sat(400) && built.fee <= limits::RESOLUTION_BUDGET, "{}", built.fee);
+        built.job.verify().unwrap();
+    }
+    // Nobody waits for what was received: it is worth its fee or it is not.
+    let claims = channel.their_claims(vec![htlc(Offered, 0, 400)]);
+    let groups = group(&claims, HEIGHT);
+    let success = groups.iter().find(|group| kinds(group) == [ClaimKind::HtlcSuccess { id: 0 }]).unwrap();
+    let coins = [keys.p2tr(1, 9_000)];
+    let request = ClaimRequest { coins: &coins, ..claim_request(success, HEIGHT, &script) };
+    assert_eq!(claim::build(&request, &hub(), &keys), Err(BuildError::Uneconomic));
+}
+
+#[test]
 fn claims_of_other_lock_times_or_far_deadlines_do_not_share() {
     let mut later = htlc(Offered, 1, 50_000);
     later.cltv_expiry = EXPIRY + 1;

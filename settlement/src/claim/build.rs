@@ -1,15 +1,15 @@
 //! The transaction of a group of claims.
 //!
 //! HTLC transactions come in pairs, input and output at the same index, as the counterparty signed them; coins and change
-//! follow. Other claims pay the fee themselves and share one output. A claim that costs more than it may is left out, by
-//! name: it waits until fees fall.
+//! follow. Other claims pay the fee themselves and share one output; only to take back HTLCs too small for that a coin is
+//! added. A claim that costs more than it may is left out, by name: it waits until fees fall.
 
 use bitcoin::{Amount, FeeRate, OutPoint, Script, Transaction, TxOut, Weight};
 use channel::keys::InvalidSignature;
 use channel::signer::{Signer, SignerError};
 
 use super::OwnedClaim;
-use super::balance::{Draft, FeePolicy};
+use super::balance::{Balanced, Draft, FeePolicy};
 use super::fee::claim_budget;
 use super::group::{Group, lock_time_of, version_of};
 use crate::batch::CoinSigner;
@@ -26,8 +26,8 @@ pub struct ClaimRequest<'a> {
     pub group: &'a Group,
     /// The chain's tip: the transaction can be in the next block.
     pub tip: u32,
-    /// Confirmed coins that may be added where the claims cannot pay the fee themselves: an unconfirmed one would make a
-    /// version-3 claim depend on another transaction.
+    /// Confirmed coins that may be added where the claims cannot pay the fee themselves ([`Group::may_need_coins`]): an
+    /// unconfirmed one would make a version-3 claim depend on another transaction.
     pub coins: &'a [BatchCoin],
     /// Where the claims' value, or the coins' change, goes.
     pub script: &'a Script,
@@ -126,12 +126,7 @@ pub fn build(
         .ok_or(BuildError::ImpossibleSum)?;
     let paired: Vec<TxOut> = claims().filter_map(|claim| claim.paired_output().cloned()).collect();
     let pays_itself = paired.is_empty();
-    let mut budget = request.budget.min(claim_budget(claims()));
-    if pays_itself {
-        // A transaction has an output, whatever the fee.
-        let least = request.script.minimal_non_dust();
-        budget = budget.min(brought.checked_sub(least).ok_or(BuildError::Uneconomic)?);
-    }
+    let budget = request.budget.min(claim_budget(claims()));
     let version = version_of(claims());
     let draft = Draft {
         version,
@@ -153,11 +148,13 @@ pub fn build(
         replaces: request.replaces,
         parent: Weight::ZERO,
     };
-    let coins = if pays_itself { &[] } else { request.coins };
-    let balanced = draft.balance(coins, &policy).map_err(|error| match error {
-        BuildError::NotEnoughCoins { .. } if pays_itself => BuildError::Uneconomic,
-        other => other,
-    })?;
+    let balanced = if pays_itself {
+        let alone = balance_alone(&draft, &policy);
+        let resolves = request.group.may_need_coins() && !request.coins.is_empty();
+        if alone.is_err() && resolves { draft.balance(request.coins, &policy) } else { alone }
+    } else {
+        draft.balance(request.coins, &policy)
+    }?;
     let transaction = sign(balanced.transaction, &kept, &balanced.coins, signer, coin_signer)?;
     Ok(Built {
         claimed: claims().map(|claim| claim.outpoint).collect(),
@@ -174,6 +171,17 @@ pub fn build(
             fees: request.bounds,
             tip: request.tip,
         }),
+    })
+}
+
+/// Out of the claims' own value, of which something must be left: a transaction has an output, whatever the fee.
+fn balance_alone(draft: &Draft<'_>, policy: &FeePolicy<'_>) -> Result<Balanced, BuildError> {
+    let least = draft.change.minimal_non_dust();
+    let most = draft.brought.checked_sub(least).ok_or(BuildError::Uneconomic)?;
+    let policy = FeePolicy { budget: policy.budget.min(most), ..*policy };
+    draft.balance(&[], &policy).map_err(|error| match error {
+        BuildError::NotEnoughCoins { .. } => BuildError::Uneconomic,
+        other => other,
     })
 }
 

@@ -95,8 +95,9 @@ fn under_pressure(deadline: u32, tip: u32, estimate: FeeRate, affordable: FeeRat
     FeeRate::from_sat_per_kwu(low.saturating_add(u64::try_from(more).unwrap_or(u64::MAX)).min(high))
 }
 
-/// The highest fee for taking these outputs: half of what is ours, and all of what would be a cheater's, since every
-/// satoshi that a penalty does not take is the cheater's again.
+/// The highest fee for taking these outputs: half of what is ours, all of what would be a cheater's, since every
+/// satoshi that a penalty does not take is the cheater's again, and for an HTLC that we offered at least
+/// [`limits::RESOLUTION_BUDGET`], however small it is.
 pub fn claim_budget<'a>(claims: impl Iterator<Item = &'a Claim>) -> Amount {
     let share = |claim: &Claim| {
         let value = claim.output.value;
@@ -104,8 +105,8 @@ pub fn claim_budget<'a>(claims: impl Iterator<Item = &'a Claim>) -> Amount {
             ClaimKind::ToLocal
             | ClaimKind::ToRemote
             | ClaimKind::HtlcSuccess { .. }
-            | ClaimKind::HtlcTimeout { .. }
             | ClaimKind::SecondStage { .. } => value / limits::BUDGET_DIVISOR,
+            ClaimKind::HtlcTimeout { .. } => (value / limits::BUDGET_DIVISOR).max(limits::RESOLUTION_BUDGET),
             ClaimKind::PenaltyToLocal | ClaimKind::PenaltyHtlc | ClaimKind::PenaltySecondStage => value,
         }
     };

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, Script, Weight};
-use channel::claim::{Claim, Contest};
+use channel::claim::{Claim, ClaimKind, Contest};
 use channel::ids::OwnerId;
 
 use super::OwnedClaim;
@@ -130,6 +130,13 @@ impl Group {
         let coin = if self.needs_coins() { weigh::coin_input() } else { Weight::ZERO };
         let claims: Weight = self.claims.iter().map(|owned| weigh::claim(&owned.claim)).sum();
         weigh::FIXED + weigh::output(script) + coin + claims
+    }
+
+    /// Whether coins are of use: always for HTLC transactions, and for HTLCs that we offered and that may be worth less
+    /// than what takes them back.
+    pub fn may_need_coins(&self) -> bool {
+        let offered = |owned: &OwnedClaim| matches!(owned.claim.kind, ClaimKind::HtlcTimeout { .. });
+        self.needs_coins() || self.claims.iter().any(offered)
     }
 
     /// True for HTLC transactions, whose outputs take all that their inputs bring.
