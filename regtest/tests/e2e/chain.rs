@@ -136,6 +136,7 @@ async fn an_opening_survives_the_death_of_hub_and_wallet_before_its_first_confir
     let mut lab = Lab::start(options()).await.unwrap();
     let wallet = lab.add_wallet("opener").await.unwrap();
     lab.fund_wallets(std::slice::from_ref(&wallet), Amount::from_sat(2 * CAPACITY_SAT)).await.unwrap();
+    wallet.is_connected(SOON).await.unwrap();
     wallet.open(CAPACITY_SAT).await.unwrap();
     until_seen("both signatures", SOON, async || {
         let channel = phase(&wallet).await?;

@@ -7,7 +7,7 @@ use regtest::lab::{Lab, Wallet};
 use regtest::programs::Name;
 use serde_json::Value;
 
-use crate::support::{CAPACITY_SAT, LARGE_MSAT, SMALL_MSAT, SOON, lab_of, pair};
+use crate::support::{CAPACITY_SAT, LARGE_MSAT, SMALL_MSAT, SOON, hub_earned, lab_of, pair};
 
 /// Runs `hubctl` or `hubwallet` on a data folder, with `--json`, and reads the object it prints.
 pub async fn json(lab: &Lab, name: Name, folder: &std::path::Path, words: &[&str]) -> Value {
@@ -42,6 +42,7 @@ async fn hubctl_has_every_call_of_the_operator_as_json() {
     let invoice = payee.invoice(LARGE_MSAT, "to be seen").await.unwrap();
     payer.pay(&invoice).await.unwrap();
     lab.quiet().await.unwrap();
+    hub_earned(&lab, LARGE_MSAT / 10_000).await;
 
     let info = hubctl(&lab, &["info"]).await;
     assert_eq!(info["network"], "regtest");

@@ -8,7 +8,7 @@ use regtest::wait::{Look, until_seen};
 
 use crate::support::{
     CAPACITY_SAT, LARGE_MSAT, SMALL_MSAT, SOON, assert_failed, assert_refused, assert_settled, balance_msat,
-    lab_of, pair, pair_with,
+    hub_earned, lab_of, pair, pair_with,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +32,7 @@ async fn payments_with_and_without_an_htlc_output_settle_to_the_millisatoshi() {
 
     assert_eq!(balance_msat(&payer).await, CAPACITY_SAT * 1_000 - paid - fees);
     assert_eq!(balance_msat(&payee).await, paid);
-    assert_eq!(lab.hub().balances().await.unwrap().fees_earned_msat, fees);
+    hub_earned(&lab, fees).await;
     lab.quiet().await.unwrap();
     audit::channels(&lab).await.unwrap();
     let received = payee.payments().await.unwrap();

@@ -8,6 +8,7 @@ use proto::error::ErrorCode;
 use proto::hub::v1::FailureReason;
 use proto::wallet::v1 as pb;
 use regtest::lab::{Funder, Lab, LabError, LabOptions, Opening, Program, Wallet};
+use regtest::wait::{Look, until_seen};
 
 /// What takes a moment on an idle machine, and must not fail on a busy one.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -79,6 +80,16 @@ pub async fn pair_with(payee_capacity_sat: u64) -> (Lab, Arc<Wallet>, Arc<Wallet
 /// The wallet's settled balance in channels.
 pub async fn balance_msat(wallet: &Wallet) -> u64 {
     wallet.balance().await.expect("a wallet tells its balance").channels_msat
+}
+
+/// Waits until the hub has counted these fees: it sums them up from its events, a moment after a payer has its preimage.
+pub async fn hub_earned(lab: &Lab, fees_msat: u64) {
+    until_seen("the hub's fees", SOON, async || {
+        let earned = lab.hub().balances().await?.fees_earned_msat;
+        Ok(if earned == fees_msat { Look::Seen(()) } else { Look::NotYet(format!("{earned} msat")) })
+    })
+    .await
+    .unwrap();
 }
 
 /// That a call was refused by this name.
