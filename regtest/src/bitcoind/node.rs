@@ -213,6 +213,16 @@ impl Bitcoind {
         self.start_again()
     }
 
+    /// The same with other arguments (see [`Options::arguments`]) than before.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub fn restart_with(&mut self, arguments: Vec<String>) -> Result<(), NodeError> {
+        self.stop()?;
+        self.arguments = arguments;
+        self.start_again()
+    }
+
     /// Freezes it: it keeps its connections and answers nothing, until [`Bitcoind::resume`].
     ///
     /// # Errors

@@ -327,15 +327,7 @@ async fn fee_of(
         if books.iter().any(|book| book.funding == outpoint) {
             continue;
         }
-        let spent = lab
-            .chain()
-            .call(move |rpc| {
-                let raw: String = rpc.call("getrawtransaction", serde_json::json!([outpoint.txid]))?;
-                Ok(raw)
-            })
-            .await?;
-        let spent: Transaction = bitcoin::consensus::encode::deserialize_hex(&spent)
-            .map_err(|error| LabError::Nonsense { name: "bitcoind".to_owned(), what: error.to_string() })?;
+        let spent = lab.chain().transaction(outpoint.txid).await?;
         let index = usize::try_from(outpoint.vout).unwrap_or(usize::MAX);
         inputs += spent.output.get(index).map_or(Amount::ZERO, |output| output.value);
     }

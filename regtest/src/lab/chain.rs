@@ -86,6 +86,44 @@ impl Chain {
         self.with(move |inner| Ok(inner.miner.confirm(blocks)?)).await
     }
 
+    /// Replaces the last `depth` blocks by one more without transactions: what they held is unconfirmed again.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub async fn reorganise(&self, depth: u32) -> Result<(), LabError> {
+        self.with(move |inner| Ok(inner.miner.reorganise(depth).map(|_| ())?)).await
+    }
+
+    /// Stops bitcoind and starts it again with other arguments (see [`Options::arguments`]) than before.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub async fn restart_with(&self, arguments: &[&str]) -> Result<(), LabError> {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self.with(move |inner| Ok(inner.node.restart_with(arguments)?)).await
+    }
+
+    /// Mines `blocks` blocks while nobody else can reach bitcoind: it answers on another port meanwhile.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub async fn mine_out_of_reach(&self, blocks: u32) -> Result<(), LabError> {
+        self.with(move |inner| {
+            inner.node.stop()?;
+            let options = Options {
+                program: Some(inner.node.program().to_owned()),
+                datadir: Some(inner.node.datadir().to_owned()),
+                ..Options::default()
+            };
+            let mut hidden = Bitcoind::start(options)?;
+            hidden.rpc().mine(blocks, inner.miner.address())?;
+            hidden.stop()?;
+            inner.node.start_again()?;
+            Ok(inner.miner.rescan()?)
+        })
+        .await
+    }
+
     /// Pays outputs and gives their outpoints, unconfirmed.
     ///
     /// # Errors
@@ -128,6 +166,27 @@ impl Chain {
     /// [`LabError::Rpc`].
     pub async fn coins_of(&self, scripts: Vec<ScriptBuf>) -> Result<Vec<Coin>, LabError> {
         self.call(move |rpc| rpc.coins_of(&scripts)).await
+    }
+
+    /// A transaction of the chain; every block is looked through, since this bitcoind keeps no index.
+    ///
+    /// # Errors
+    /// [`LabError::Rpc`]; [`LabError::Nonsense`] when no block has it.
+    pub async fn transaction(&self, txid: Txid) -> Result<Transaction, LabError> {
+        let all = self.transactions_since(0).await?;
+        let found = all.into_iter().map(|(_, found)| found).find(|found| found.compute_txid() == txid);
+        found.ok_or_else(|| LabError::Nonsense { name: "bitcoind".to_owned(), what: format!("no {txid}") })
+    }
+
+    /// A transaction that waits for a block.
+    ///
+    /// # Errors
+    /// [`LabError::Rpc`]; [`LabError::Nonsense`] for one that cannot be read.
+    pub async fn waiting(&self, txid: Txid) -> Result<Transaction, LabError> {
+        let raw: String =
+            self.call(move |rpc| rpc.call("getrawtransaction", serde_json::json!([txid]))).await?;
+        bitcoin::consensus::encode::deserialize_hex(&raw)
+            .map_err(|error| LabError::Nonsense { name: "bitcoind".to_owned(), what: error.to_string() })
     }
 
     /// All transactions of the blocks from a height up to the tip, with the height of each.

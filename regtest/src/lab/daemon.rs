@@ -57,6 +57,32 @@ impl Daemon {
         &self.program
     }
 
+    /// Copies its data aside, for [`Daemon::go_back`]. It must not run.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn copy(&self, name: &str) -> Result<(), LabError> {
+        let copy = self.copy_folder(name);
+        copy_folder(&self.folder, &copy).map_err(LabError::system(format!("copy to {}", copy.display())))
+    }
+
+    /// Puts a copy back in the place of its data: it forgets what has happened since. It must not run.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn go_back(&self, name: &str) -> Result<(), LabError> {
+        let copy = self.copy_folder(name);
+        let swap = || {
+            std::fs::remove_dir_all(&self.folder)?;
+            copy_folder(&copy, &self.folder)
+        };
+        swap().map_err(LabError::system(format!("put {} back", copy.display())))
+    }
+
+    fn copy_folder(&self, name: &str) -> PathBuf {
+        self.folder.with_extension(name)
+    }
+
     /// Starts it. The files that tell its addresses are removed before, since they tell those of its last life.
     ///
     /// # Errors
@@ -164,4 +190,19 @@ impl Daemon {
         // What a panic elsewhere leaves behind is still the process.
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Files and folders with their permissions, which daemons look at.
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_folder(&entry.path(), &target)?,
+            false => std::fs::copy(entry.path(), target).map(|_| ())?,
+        }
+    }
+    Ok(())
 }

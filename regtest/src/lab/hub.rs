@@ -93,6 +93,16 @@ impl Hub {
         Ok(())
     }
 
+    /// Starts it where no wallet looks for it: under another address, from now on.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub async fn start_elsewhere(&self) -> Result<(), LabError> {
+        let address = unused_port().map_err(LabError::system("find a free port"))?;
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
+        self.start_again().await
+    }
+
     /// How it is started.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut arguments = Vec::from(arguments![
@@ -214,6 +224,20 @@ impl Hub {
             channel_id: channel_id.clone(),
             request_id: super::request_id().to_string(),
             force: false,
+        };
+        self.client()?.close_channel(request).await.map_err(refused("CloseChannel"))?;
+        Ok(())
+    }
+
+    /// Gives a channel up: it ends on the chain, without the wallet's help.
+    ///
+    /// # Errors
+    /// [`LabError::Refused`].
+    pub async fn force_close(&self, channel_id: &bytes::Bytes) -> Result<(), LabError> {
+        let request = pb::CloseChannelRequest {
+            channel_id: channel_id.clone(),
+            request_id: super::request_id().to_string(),
+            force: true,
         };
         self.client()?.close_channel(request).await.map_err(refused("CloseChannel"))?;
         Ok(())

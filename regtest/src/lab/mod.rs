@@ -10,6 +10,7 @@ pub mod audit;
 mod chain;
 mod client;
 mod daemon;
+pub mod endings;
 mod error;
 mod hub;
 mod keys;

@@ -63,8 +63,20 @@ impl Wallet {
     /// # Errors
     /// [`LabError`].
     pub async fn start_again(&self) -> Result<(), LabError> {
+        self.start_with(&[]).await
+    }
+
+    /// The same with these settings (`section.key=value`) on top, for this life only.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub async fn start_with(&self, settings: &[&str]) -> Result<(), LabError> {
         let (address_file, token) = (self.file("wallet.addr"), self.file("wallet.token"));
-        self.daemon.start(&self.daemon_arguments(), &[&address_file])?;
+        let mut given = self.daemon_arguments();
+        for setting in settings {
+            given.extend(arguments!["--set", setting]);
+        }
+        self.daemon.start(&given, &[&address_file])?;
         let what = format!("the start of {}", self.name());
         let client = until_seen(&what, START_WITHIN, async || {
             self.daemon.expect_running()?;
@@ -350,6 +362,20 @@ impl Wallet {
             channel_id: channel_id.clone(),
             request_id: super::request_id().to_string(),
             force: false,
+        };
+        self.client()?.close_channel(request).await.map_err(self.refused("CloseChannel"))?;
+        Ok(())
+    }
+
+    /// Gives a channel up: it ends on the chain, without the hub's help.
+    ///
+    /// # Errors
+    /// [`LabError::Refused`].
+    pub async fn force_close(&self, channel_id: &Bytes) -> Result<(), LabError> {
+        let request = pb::CloseChannelRequest {
+            channel_id: channel_id.clone(),
+            request_id: super::request_id().to_string(),
+            force: true,
         };
         self.client()?.close_channel(request).await.map_err(self.refused("CloseChannel"))?;
         Ok(())
