@@ -11,9 +11,9 @@ use bitcoin::{Transaction, Txid};
 
 use crate::limits;
 use crate::rpc::{
-    RPC_VERIFY_ALREADY_IN_UTXO_SET, RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED, RpcClient, RpcError,
+    PackageResult, RPC_VERIFY_ALREADY_IN_UTXO_SET, RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED, RpcClient, RpcError,
 };
-use crate::verify::{FundingTransaction, HandedOver, Verified};
+use crate::verify::{FundingTransaction, HandedOver, Verified, VerifiedPackage};
 
 #[cfg(test)]
 mod tests;
@@ -23,14 +23,19 @@ mod sealed {
     impl Sealed for super::Verified {}
     impl Sealed for super::FundingTransaction {}
     impl Sealed for super::HandedOver {}
+    impl Sealed for super::VerifiedPackage {}
 }
 
-/// A transaction that may be published: [`Verified`], [`FundingTransaction`] and [`HandedOver`].
+/// What may be published: [`Verified`], [`FundingTransaction`], [`HandedOver`] and [`VerifiedPackage`].
 pub trait Publishable: sealed::Sealed {
-    /// The transaction.
+    /// The transaction; of a package, the parent.
     fn transaction(&self) -> &Transaction;
-    /// Its id.
+    /// Its id, by which the broadcaster knows it. Another child for the same parent replaces the first.
     fn txid(&self) -> Txid;
+    /// Of a package, the child that pays for both.
+    fn child(&self) -> Option<&Transaction> {
+        None
+    }
 }
 
 impl Publishable for Verified {
@@ -57,6 +62,18 @@ impl Publishable for HandedOver {
     }
     fn txid(&self) -> Txid {
         HandedOver::txid(self)
+    }
+}
+
+impl Publishable for VerifiedPackage {
+    fn transaction(&self) -> &Transaction {
+        self.parent()
+    }
+    fn txid(&self) -> Txid {
+        self.parent_txid()
+    }
+    fn child(&self) -> Option<&Transaction> {
+        VerifiedPackage::child(self)
     }
 }
 
@@ -124,6 +141,13 @@ pub trait Node: Send + Sync {
         transactions: &[&Transaction],
     ) -> impl Future<Output = Result<Vec<Result<Txid, RpcError>>, RpcError>> + Send;
 
+    /// Sends a parent and the child that pays for it together.
+    fn send_package(
+        &self,
+        parent: &Transaction,
+        child: &Transaction,
+    ) -> impl Future<Output = Result<Result<(), RpcError>, RpcError>> + Send;
+
     /// Where the transaction is, as far as the node knows without an index.
     fn locate(
         &self,
@@ -137,6 +161,18 @@ impl Node for RpcClient {
         self.send_raw_transactions(transactions).await
     }
 
+    async fn send_package(
+        &self,
+        parent: &Transaction,
+        child: &Transaction,
+    ) -> Result<Result<(), RpcError>, RpcError> {
+        match self.submit_package(&[parent, child]).await {
+            Ok(result) => Ok(package_outcome(&result, child.compute_txid())),
+            Err(error @ RpcError::Rpc { .. }) => Ok(Err(error)),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn locate(&self, transaction: &Transaction, txid: Txid) -> Result<Option<Published>, RpcError> {
         if self.get_mempool_entry(txid).await?.is_some() {
             return Ok(Some(Published::InMempool));
@@ -146,6 +182,26 @@ impl Node for RpcClient {
         let outputs = u32::try_from(transaction.output.len()).unwrap_or(u32::MAX);
         Ok(self.has_output_in_chain(txid, outputs).await?.then_some(Published::InChain))
     }
+}
+
+/// What `submitpackage` says. The child's refusal is the telling one: the parent pays nothing and is refused whenever its
+/// child is.
+fn package_outcome(result: &PackageResult, child: Txid) -> Result<(), RpcError> {
+    if result.package_msg == "success" {
+        return Ok(());
+    }
+    let (mut of_child, mut of_parent) = (None, None);
+    for transaction in result.tx_results.values() {
+        let place = if transaction.txid == child { &mut of_child } else { &mut of_parent };
+        *place = transaction.error.clone();
+    }
+    let whole = (result.package_msg != "transaction failed").then(|| result.package_msg.clone());
+    let reasons: Vec<String> = [whole, of_child, of_parent].into_iter().flatten().collect();
+    Err(RpcError::Rpc {
+        method: "submitpackage",
+        code: RPC_VERIFY_REJECTED,
+        message: if reasons.is_empty() { result.package_msg.clone() } else { reasons.join("; ") },
+    })
 }
 
 /// Publishes, and resubmits until told that a transaction is in the chain.
@@ -159,8 +215,12 @@ pub struct Broadcaster<N> {
 #[derive(Clone)]
 struct Pending {
     transaction: Arc<Transaction>,
+    child: Option<Arc<Transaction>>,
     confirmed: bool,
 }
+
+/// A transaction and what became of sending it.
+type Sent = (Txid, Result<Published, PublishError>);
 
 impl<N: Node> Broadcaster<N> {
     /// Publishes through `node`.
@@ -182,44 +242,81 @@ impl<N: Node> Broadcaster<N> {
         if waiting >= limits::MAX_PENDING && !pending.contains_key(&what.txid()) {
             return Err(PublishError::TooManyPending { waiting });
         }
-        let transaction = || Arc::new(what.transaction().clone());
-        pending
-            .entry(what.txid())
-            .or_insert_with(|| Pending { transaction: transaction(), confirmed: false });
+        let pending = pending.entry(what.txid()).or_insert_with(|| Pending {
+            transaction: Arc::new(what.transaction().clone()),
+            child: None,
+            confirmed: false,
+        });
+        pending.child = what.child().cloned().map(Arc::new);
         Ok(())
     }
 
     /// The second half: sends it once.
     pub async fn send(&self, what: &impl Publishable) -> Result<Published, PublishError> {
-        let (txid, transaction) = (what.txid(), what.transaction().clone());
-        let sent = self.node.send(&[&transaction]).await?;
+        let (txid, transaction) = (what.txid(), what.transaction());
+        if let Some(child) = what.child() {
+            return self.publish_package(txid, transaction, child).await;
+        }
+        let sent = self.node.send(&[transaction]).await?;
         let result = sent
             .into_iter()
             .next()
             .unwrap_or(Err(RpcError::Malformed { method: "sendrawtransaction", reason: "no reply".into() }));
-        self.judge(&transaction, txid, result).await
+        self.judge(transaction, txid, result).await
     }
 
-    /// Sends again everything that is not in the chain. Results are in the order of the ids; none if an earlier call is
-    /// still at it: while many blocks are caught up with, each would add the whole list to the node's queue.
-    pub async fn resubmit(&self) -> Result<Vec<(Txid, Result<Published, PublishError>)>, RpcError> {
+    /// Sends again everything that is not in the chain. Results are in the order of the ids, packages after the others; none
+    /// if an earlier call is still at it: while many blocks are caught up with, each would add the whole list to the node's
+    /// queue.
+    pub async fn resubmit(&self) -> Result<Vec<Sent>, RpcError> {
         let Ok(_turn) = self.resubmitting.try_lock() else { return Ok(Vec::new()) };
-        let waiting: Vec<(Txid, Arc<Transaction>)> = self
+        let waiting: Vec<(Txid, Pending)> = self
             .lock()
             .iter()
             .filter(|(_, pending)| !pending.confirmed)
-            .map(|(txid, pending)| (*txid, Arc::clone(&pending.transaction)))
+            .map(|(txid, pending)| (*txid, pending.clone()))
             .collect();
-        let mut results = Vec::with_capacity(waiting.len());
-        for chunk in waiting.chunks(limits::RPC_MAX_BATCH) {
+        let (packages, singles): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(_, pending)| pending.child.is_some());
+        let mut results = Vec::with_capacity(singles.len() + packages.len());
+        for chunk in singles.chunks(limits::RPC_MAX_BATCH) {
             let transactions: Vec<&Transaction> =
-                chunk.iter().map(|(_, transaction)| transaction.as_ref()).collect();
+                chunk.iter().map(|(_, pending)| pending.transaction.as_ref()).collect();
             let sent = self.node.send(&transactions).await?;
-            for ((txid, transaction), result) in chunk.iter().zip(sent) {
-                results.push((*txid, self.judge(transaction, *txid, result).await));
+            for ((txid, pending), result) in chunk.iter().zip(sent) {
+                results.push((*txid, self.judge(&pending.transaction, *txid, result).await));
             }
         }
+        for (txid, pending) in &packages {
+            let Some(child) = &pending.child else { continue };
+            results.push((*txid, self.publish_package(*txid, &pending.transaction, child).await));
+        }
         Ok(results)
+    }
+
+    async fn publish_package(
+        &self,
+        txid: Txid,
+        parent: &Transaction,
+        child: &Transaction,
+    ) -> Result<Published, PublishError> {
+        let Err(error) = self.node.send_package(parent, child).await? else {
+            return Ok(Published::InMempool);
+        };
+        // A parent that is in the chain needs no child any more. Whether the mempool holds it says nothing of the child.
+        if self.lock().get(&txid).is_some_and(|pending| pending.confirmed)
+            || self.node.locate(parent, txid).await? == Some(Published::InChain)
+        {
+            return Ok(Published::InChain);
+        }
+        match error {
+            RpcError::Rpc { message, .. } if is_missing_inputs(&message) => Err(PublishError::MissingInputs),
+            RpcError::Rpc { message, .. } => match refusal(message) {
+                Refusal::Known => Ok(Published::InMempool),
+                Refusal::Error(error) => Err(error),
+            },
+            error => Err(PublishError::Node(error)),
+        }
     }
 
     /// The transaction is in a block: not resubmitted unless the block is undone.

@@ -32,6 +32,10 @@ pub const RPC_MAX_REPLY_BYTES: usize = 32 * 1024 * 1024;
 /// Calls in one batch. Larger batches gain nothing and hold a bitcoind thread longer.
 pub const RPC_MAX_BATCH: usize = 100;
 
+/// Outputs asked about in one `gettxspendingprevout`: bitcoind holds the mempool's lock meanwhile, about a microsecond
+/// an output.
+pub const PREVOUTS_PER_CALL: usize = 1_000;
+
 /// `testmempoolaccept` takes at most 25 transactions in one call.
 pub const TEST_ACCEPT_MAX: usize = 25;
 

@@ -52,6 +52,21 @@ impl Node for &FakeNode {
         Ok(transactions.iter().map(send).collect())
     }
 
+    async fn send_package(
+        &self,
+        parent: &Transaction,
+        child: &Transaction,
+    ) -> Result<Result<(), RpcError>, RpcError> {
+        let results = self.send(&[child]).await?;
+        let accepted = results.into_iter().next().unwrap().map(|_| ());
+        if accepted.is_ok() {
+            self.change(|state| {
+                state.mempool.insert(parent.compute_txid());
+            });
+        }
+        Ok(accepted)
+    }
+
     async fn locate(&self, _: &Transaction, txid: Txid) -> Result<Option<Published>, RpcError> {
         let state = self.state.lock().unwrap();
         Ok(match (state.mempool.contains(&txid), state.chain.contains(&txid)) {
@@ -64,6 +79,23 @@ impl Node for &FakeNode {
 
 /// Stands for a verified transaction.
 struct Anything(Transaction);
+
+/// Stands for a verified package.
+struct Pair(Transaction, Transaction);
+
+impl sealed::Sealed for Pair {}
+
+impl Publishable for Pair {
+    fn transaction(&self) -> &Transaction {
+        &self.0
+    }
+    fn txid(&self) -> Txid {
+        self.0.compute_txid()
+    }
+    fn child(&self) -> Option<&Transaction> {
+        Some(&self.1)
+    }
+}
 
 impl sealed::Sealed for Anything {}
 
@@ -200,6 +232,14 @@ impl Node for &Hanging {
         std::future::pending().await
     }
 
+    async fn send_package(
+        &self,
+        _: &Transaction,
+        _: &Transaction,
+    ) -> Result<Result<(), RpcError>, RpcError> {
+        std::future::pending().await
+    }
+
     async fn locate(&self, _: &Transaction, _: Txid) -> Result<Option<Published>, RpcError> {
         std::future::pending().await
     }
@@ -218,4 +258,61 @@ async fn a_slow_node_is_not_sent_the_list_twice_at_once() {
     drop(first);
     assert!(tokio::time::timeout(polled_once, broadcaster.resubmit()).await.is_err());
     assert_eq!(node.0.load(std::sync::atomic::Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_package_goes_out_whole_and_another_child_takes_the_place_of_the_first() {
+    let node = FakeNode::default();
+    let broadcaster = Broadcaster::new(&node);
+    let (parent, first, second) = (transaction(1).0, transaction(2), transaction(3));
+    let package = |child: &Anything| Pair(parent.clone(), child.0.clone());
+    assert_eq!(broadcaster.publish(&package(&first)).await, Ok(Published::InMempool));
+    assert_eq!(broadcaster.publish(&package(&second)).await, Ok(Published::InMempool));
+    assert_eq!(broadcaster.pending(), vec![parent.compute_txid()]);
+    node.change(|state| state.mempool.clear());
+    assert_eq!(
+        broadcaster.resubmit().await.unwrap(),
+        vec![(parent.compute_txid(), Ok(Published::InMempool))]
+    );
+    let mempool = node.state.lock().unwrap().mempool.clone();
+    assert_eq!(mempool, BTreeSet::from([parent.compute_txid(), second.txid()]));
+
+    node.change(|state| {
+        state.refuse.insert(second.txid(), (-26, "bad-txns-inputs-missingorspent"));
+    });
+    let refused = broadcaster.publish(&package(&second)).await;
+    assert_eq!(refused, Err(PublishError::MissingInputs), "that the parent is in the mempool says nothing");
+    node.change(|state| {
+        state.mempool.clear();
+        state.chain.insert(parent.compute_txid());
+    });
+    assert_eq!(broadcaster.publish(&package(&second)).await, Ok(Published::InChain));
+    broadcaster.confirmed(parent.compute_txid());
+    assert_eq!(broadcaster.resubmit().await.unwrap(), vec![]);
+}
+
+#[test]
+fn a_refused_package_names_every_reason() {
+    let (parent, child) = (transaction(1).txid(), transaction(2).txid());
+    let result = |message: &str, child_error: Option<&str>| PackageResult {
+        package_msg: message.to_owned(),
+        tx_results: [(parent, Some("min relay fee not met, 0 < 1")), (child, child_error)]
+            .into_iter()
+            .map(|(txid, error)| {
+                let error = error.map(str::to_owned);
+                (txid.to_string(), crate::rpc::PackageTxResult { txid, error })
+            })
+            .collect(),
+        replaced_transactions: Vec::new(),
+    };
+    assert_eq!(package_outcome(&result("success", None), child), Ok(()));
+    let reason = |result| match package_outcome(&result, child) {
+        Err(RpcError::Rpc { message, .. }) => message,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reason(result("transaction failed", Some("dust"))), "dust; min relay fee not met, 0 < 1");
+    assert_eq!(
+        reason(result("package RBF failed", None)),
+        "package RBF failed; min relay fee not met, 0 < 1"
+    );
 }

@@ -7,7 +7,7 @@ use bitcoin::consensus::encode::{deserialize, serialize_hex};
 use bitcoin::{Amount, Block, BlockHash, FeeRate, OutPoint, Script, Transaction, Txid};
 use serde_json::{Value, json};
 
-use super::types::Estimate;
+use super::types::{Estimate, SpendingPrevout};
 use super::{
     AcceptResult, BlockchainInfo, HeaderInfo, MempoolEntry, MempoolInfo, NodeInfo, PackageResult,
     RPC_INVALID_ADDRESS_OR_KEY, RPC_INVALID_PARAMETER, RpcClient, RpcError, UnspentOutput, UtxoScan,
@@ -133,6 +133,36 @@ impl RpcClient {
             Some(raw) => Ok(Some(decode(METHOD, &raw)?)),
             None => Ok(None),
         }
+    }
+
+    /// `getrawtransaction` for each, in batches: those that the mempool holds, in the order asked for.
+    pub async fn get_mempool_transactions(&self, txids: &[Txid]) -> Result<Vec<Transaction>, RpcError> {
+        const METHOD: &str = "getrawtransaction";
+        let params = txids.iter().map(|txid| json!([txid, 0])).collect();
+        let mut transactions = Vec::with_capacity(txids.len());
+        for result in self.batch::<String>(METHOD, params).await? {
+            if let Some(raw) = found(result)? {
+                transactions.push(decode(METHOD, &raw)?);
+            }
+        }
+        Ok(transactions)
+    }
+
+    /// `gettxspendingprevout`: the mempool's spender of each output, in order; `None` where it holds none.
+    pub async fn get_mempool_spenders(&self, outpoints: &[OutPoint]) -> Result<Vec<Option<Txid>>, RpcError> {
+        const METHOD: &str = "gettxspendingprevout";
+        let mut spenders = Vec::with_capacity(outpoints.len());
+        for chunk in outpoints.chunks(limits::PREVOUTS_PER_CALL) {
+            let outputs: Vec<Value> =
+                chunk.iter().map(|outpoint| json!({"txid": outpoint.txid, "vout": outpoint.vout})).collect();
+            let answers: Vec<SpendingPrevout> = self.call(METHOD, json!([outputs])).await?;
+            if answers.len() != chunk.len() {
+                let reason = format!("{} answers for {} outputs", answers.len(), chunk.len());
+                return Err(RpcError::Malformed { method: METHOD, reason });
+            }
+            spenders.extend(answers.into_iter().map(|answer| answer.spendingtxid));
+        }
+        Ok(spenders)
     }
 
     /// `gettxout`: the output if nothing spends it, the mempool counted or not.

@@ -169,6 +169,13 @@ pub struct ScannedCoin {
     pub height: u32,
 }
 
+/// One output of `gettxspendingprevout`.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct SpendingPrevout {
+    #[serde(default)]
+    pub spendingtxid: Option<Txid>,
+}
+
 /// `estimatesmartfee`, before it is made a feerate.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Estimate {
