@@ -113,6 +113,10 @@ pub enum AbortReason {
     TimedOut,
     #[error("cancelled by the user")]
     Cancelled,
+    #[error(
+        "the rest of the on-chain funds is kept to close channels with; send more coins, or open a smaller channel"
+    )]
+    KeepsReserve,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -178,3 +178,34 @@ pub const RESOLUTION_BUDGET: Amount = Amount::from_sat(1_000);
 
 /// A DER signature that is shorter has a chance below 1 in 2^50: what a transaction weighs at least is counted with it.
 pub const SHORTEST_SIGNATURE_BYTES: usize = 64;
+/// Refusals for too low a fee after which one transaction waits for the next block: 16 raises by a quarter are 35 times the
+/// first bid.
+pub const FEE_RAISES_PER_BLOCK: u32 = 16;
+
+/// How long plans wait for company before the desk acts on them: channels that fail together share claims.
+pub const SETTLE_WAIT: Duration = Duration::from_millis(100);
+
+/// Blocks for which another's commitment is paid for by a person's word: a day. It may be replaced by a third one, which
+/// nobody here would notice.
+pub const BUMP_PATIENCE_BLOCKS: u32 = 144;
+
+/// Transactions of the mempool that one channel was told of and that are remembered, so as not to tell it again. Each costs
+/// whoever makes it a replacement's fee.
+pub const MEMPOOL_SIGHTINGS: usize = 1_000;
+
+/// Commitments published without asking within [`BREAKER_WINDOW_BLOCKS`]: peers that vanish for good are few a day, a fault
+/// of ours fails hundreds.
+pub const BREAKER_PUBLICATIONS: u32 = 20;
+
+/// A day.
+pub const BREAKER_WINDOW_BLOCKS: u32 = 144;
+
+/// Blocks before a deadline in which nobody is asked any more: as many as a person may sleep, and the time that fees need to
+/// rise ([`FEE_PRESSURE_BLOCKS`]).
+pub const BREAKER_URGENT_BLOCKS: u32 = 48 + FEE_PRESSURE_BLOCKS;
+
+/// Kept for each open channel: a commitment without HTLCs and its child weigh about 350 vB, so 10,000 sat pay for 28 sat/vB.
+pub const RESERVE_PER_CHANNEL: Amount = Amount::from_sat(10_000);
+
+/// Channels that the reserve is counted for at most: more than so many closes at once are an operator's matter.
+pub const RESERVE_MAX_CHANNELS: u32 = 10;

@@ -23,7 +23,7 @@ const OWNER: OwnerId = OwnerId(2_000);
 
 /// Builds, watches and broadcasts a funding; gives its transaction and outpoint.
 fn fund(rig: &mut Rig) -> (Transaction, OutPoint) {
-    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output() });
+    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output(), reserve_coin: None });
     let [(OWNER, Command::FundingBuilt { transaction, output_index })] = &told.commands[..] else {
         panic!("{told:?}")
     };
@@ -115,7 +115,7 @@ fn what_was_told_of_a_block_that_left_the_chain_during_a_crash_is_taken_back() {
 fn the_coins_of_an_opening_that_a_crash_cut_off_are_free_again() {
     let mut rig = Rig::new();
     rig.receive(100_000);
-    rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output() });
+    rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output(), reserve_coin: None });
     rig.take_snapshot();
     // The row that locks the coins is durable, the channel's is not: it knows of no transaction to release.
     rig.restart();
@@ -128,11 +128,11 @@ fn the_coins_of_an_opening_that_a_crash_cut_off_are_free_again() {
 fn coins_are_released_for_their_own_opening_only() {
     let mut rig = Rig::new();
     rig.receive(100_000);
-    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output() });
+    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output(), reserve_coin: None });
     let [(_, Command::FundingBuilt { transaction, .. })] = &told.commands[..] else { panic!("{told:?}") };
     rig.ask(OWNER, DeskRequest::ReleaseCoins { transaction: None });
     let other = OwnerId(OWNER.0 + 1);
-    rig.ask(other, DeskRequest::BuildFunding { output: funding_output() });
+    rig.ask(other, DeskRequest::BuildFunding { output: funding_output(), reserve_coin: None });
     // The first channel hears of its transaction late, and does not want it any more.
     rig.ask(OWNER, DeskRequest::ReleaseCoins { transaction: Some(transaction.clone()) });
     rig.ask(OWNER, DeskRequest::Forget);
@@ -146,7 +146,7 @@ fn coins_are_released_for_their_own_opening_only() {
 fn a_funding_without_coins_aborts_the_opening_and_locks_nothing() {
     let mut rig = Rig::new();
     rig.receive(10_000);
-    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output() });
+    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output(), reserve_coin: None });
     assert!(matches!(
         told.commands[..],
         [(OWNER, Command::AbortOpening { why: AbortReason::NotEnoughFunds })]
@@ -158,7 +158,7 @@ fn a_funding_without_coins_aborts_the_opening_and_locks_nothing() {
 fn released_coins_are_free_again_also_after_a_restart() {
     let mut rig = Rig::new();
     rig.receive(100_000);
-    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output() });
+    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output(), reserve_coin: None });
     let [(_, Command::FundingBuilt { transaction, .. })] = &told.commands[..] else { panic!("{told:?}") };
     rig.restart();
     assert_eq!(rig.desk.summary().balance.locked, sat(100_000), "locks outlive the process");

@@ -201,7 +201,7 @@ fn a_reorganised_funding_that_was_spent_otherwise_never_confirms() {
 fn an_opener_hears_of_a_conflict_with_a_funding_that_was_never_in_a_block() {
     let mut rig = Rig::new();
     rig.receive(100_000);
-    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: output(p2wsh(5)) });
+    let told = rig.ask(OWNER, DeskRequest::BuildFunding { output: output(p2wsh(5)), reserve_coin: None });
     let [(_, channel::event::Command::FundingBuilt { transaction, output_index })] = &told.commands[..]
     else {
         panic!("{told:?}")

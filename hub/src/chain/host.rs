@@ -12,7 +12,7 @@ use channel::seed_signer::SeedSigner;
 use journal::{Batch, Content, Log, Position, ReadError, Recovery, TryAppendError};
 use rand::RngCore;
 use settlement::desk::service::{DeskHandle, DeskHost, Stopping};
-use settlement::desk::{DeskConfig, DeskReport, DeskRequest, RecordError, Replay};
+use settlement::desk::{Breaker, DeskConfig, DeskReport, DeskRequest, RecordError, Replay, ReservePolicy};
 use settlement::fees::FeeBounds;
 use settlement::follow::{BlockRef, ChainMemory};
 use settlement::onchain::AddressKind;
@@ -94,6 +94,8 @@ pub fn desk_config(config: &config::Config, signer: &SeedSigner) -> (DeskConfig,
         fees: FeeBounds::new(floor, ceiling).unwrap_or_default(),
         max_batch_tickets: settlement.batch_max_channels,
         batch_patience_blocks: settlement.batch_patience_blocks,
+        reserve: ReservePolicy::default(),
+        breaker: Breaker::default(),
     };
     let genesis = bitcoin::constants::genesis_block(config.network);
     let hash: BlockHash = genesis.block_hash();
@@ -185,6 +187,35 @@ impl DeskHost for ChainHost {
                 let happening = HubHappening::BatchMade { txid, channels, fee_sat: fee.to_sat() };
                 self.mailboxes.control(ControlMail::Event(happening));
             }
+            DeskReport::CommitmentSent { owner, txid, child, fee, replaces } => {
+                warn!(owner = owner.0, %txid, %child, %fee, ?replaces, "a channel is closed by its commitment");
+            }
+            DeskReport::ClaimSent { txid, outputs, fee, replaces } => {
+                info!(%txid, outputs, %fee, ?replaces, "outputs of closed channels are taken");
+            }
+            DeskReport::Suspended { by } => {
+                error!(
+                    owner = by.0,
+                    "a wallet proved that this hub lost data: channels that no wallet confirms are not closed until an \
+                     operator resumes publishing"
+                );
+            }
+            DeskReport::Held { owner } => {
+                error!(
+                    owner = owner.0,
+                    "too many channels are to be closed at once: this one waits for an operator"
+                );
+            }
+            DeskReport::ReserveShort { reserve } => {
+                warn!(
+                    confirmed_coins = reserve.confirmed_coins,
+                    needed_coins = reserve.needed_coins,
+                    available = %reserve.available,
+                    needed = %reserve.needed,
+                    "too few coins are left to close channels with: send more to this hub"
+                );
+            }
+            DeskReport::ReserveWhole { .. } => info!("there are coins enough to close channels with"),
             DeskReport::Confirmed { txid, height } => info!(%txid, height, "confirmed"),
             DeskReport::Published { txid } => info!(%txid, "published"),
             DeskReport::PublishRefused { txid, why } => warn!(%txid, why, "not published yet"),

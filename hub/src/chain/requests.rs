@@ -67,7 +67,7 @@ pub async fn forward_requests(
         match request {
             ChainRequest::BuildFunding { script, amount } => {
                 let output = TxOut { value: amount, script_pubkey: script };
-                desk.request(owner, DeskRequest::BuildFunding { output });
+                desk.request(owner, DeskRequest::BuildFunding { output, reserve_coin: None });
             }
             ChainRequest::WatchFunding { outpoint, script, amount, minimum_depth } => {
                 let output = TxOut { value: amount, script_pubkey: script };

@@ -232,11 +232,7 @@ impl Node for &Hanging {
         std::future::pending().await
     }
 
-    async fn send_package(
-        &self,
-        _: &Transaction,
-        _: &Transaction,
-    ) -> Result<Result<(), RpcError>, RpcError> {
+    async fn send_package(&self, _: &Transaction, _: &Transaction) -> Result<Result<(), RpcError>, RpcError> {
         std::future::pending().await
     }
 

@@ -140,7 +140,11 @@ impl Desk {
         self.stage_wallet(outcome);
         let confirmed = self.wallet.coins().into_iter().filter(|coin| match coin.state {
             CoinState::Confirmed { .. } => true,
-            CoinState::OwnChange | CoinState::Unconfirmed | CoinState::Immature | CoinState::Locked => false,
+            CoinState::OwnChange
+            | CoinState::Unconfirmed
+            | CoinState::Immature
+            | CoinState::Locked
+            | CoinState::Reserved { .. } => false,
         });
         let mut coins: Vec<BatchCoin> =
             confirmed.map(|coin| BatchCoin { outpoint: coin.outpoint, output: coin.output }).collect();

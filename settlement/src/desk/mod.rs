@@ -14,10 +14,15 @@
 //! - A coin is in one funding transaction at a time; the row that locks it comes before the channel hears of it.
 
 mod batches;
+mod bump;
 mod closing;
+mod funding;
+mod moment;
 mod record;
 mod request;
+mod reserve;
 pub mod service;
+mod settle;
 mod telling;
 mod watches;
 
@@ -25,21 +30,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bitcoin::bip32::Xpriv;
-use bitcoin::{Address, Block, FeeRate, Network, Transaction, TxOut, Txid};
-use channel::event::{AbortReason, Command};
+use bitcoin::{Address, Block, Network, Transaction, TxOut, Txid};
 use channel::ids::OwnerId;
 use channel::signer::Signer;
 
+pub use bump::{BumpError, Bumped};
+pub use moment::{Estimates, Moment};
 pub use record::RecordError;
 pub use request::{Broadcast, DeskReport, DeskRequest, DeskSummary, Outcome};
+pub use reserve::{Reserve, ReserveBroken, ReservePolicy};
+pub use settle::{Breaker, ClaimState, ClaimStatus, CommitmentState, CommitmentStatus, OnchainStatus};
 
 use crate::fees::FeeBounds;
 use crate::follow::{BlockRef, ChainMemory, ChainStep};
-use crate::onchain::{AddressKind, CoinChoice, FundingRequest, OnchainConfig, OnchainError, OnchainWallet};
+use crate::onchain::{AddressKind, CoinChoice, OnchainConfig, OnchainError, OnchainWallet};
 use crate::pool::VerifyPool;
 use batches::Batches;
 use closing::Pending;
-use record::{Record, State};
+use record::{Gates, Record, State};
+use settle::Settling;
 use telling::Telling;
 use watches::{FundingWatch, Watch, Watches};
 
@@ -60,6 +69,10 @@ pub struct DeskConfig {
     pub max_batch_tickets: usize,
     /// Blocks after which an unconfirmed batch is made again at a higher feerate.
     pub batch_patience_blocks: u32,
+    /// What openings must leave.
+    pub reserve: ReservePolicy,
+    /// How many commitments are published without asking a person.
+    pub breaker: Breaker,
 }
 
 /// Why the desk cannot begin, or go on.
@@ -105,6 +118,10 @@ pub struct Desk {
     building: BTreeMap<OwnerId, Transaction>,
     /// Batches that the hub handed over, to be published by this wallet if it comes to that.
     handed_over: BTreeMap<OwnerId, Pending>,
+    settling: Settling,
+    gates: Gates,
+    /// What the funding transactions of openings pay to the other side besides.
+    reserve_coins: BTreeMap<OwnerId, TxOut>,
     /// What was given to the broadcaster, with the height of its block once it is in one.
     listed: BTreeMap<Txid, Option<u32>>,
     /// Seconds since 1970, as last told.
@@ -140,7 +157,10 @@ impl Desk {
         };
         let mut desk = Self {
             watches: Watches::resume(state.watches, config.final_depth),
-            batches: Batches::resume(state.batches, signer, pool),
+            batches: Batches::resume(state.batches, Arc::clone(&signer), Arc::clone(&pool)),
+            settling: Settling::new(signer, pool),
+            gates: state.gates,
+            reserve_coins: state.reserve_coins,
             config,
             wallet,
             memory,
@@ -168,6 +188,8 @@ impl Desk {
             batches: self.batches.records().clone(),
             building: self.building.clone(),
             telling: None,
+            gates: self.gates.clone(),
+            reserve_coins: self.reserve_coins.clone(),
         }
         .encode()
     }
@@ -180,7 +202,10 @@ impl Desk {
     pub fn summary(&self) -> DeskSummary {
         DeskSummary {
             balance: self.wallet.balance(),
-            spendable: self.wallet.spendable(FUNDING_COINS),
+            spendable: self.spendable(),
+            reserve: self.reserve(),
+            suspended: self.gates.suspended,
+            held: self.held(),
             height: self.memory.tip().height,
             tickets_waiting: self.waiting().len(),
             batches: self.batches.records().len(),
@@ -226,6 +251,7 @@ impl Desk {
         }
         self.review_batches(&mut outcome);
         self.publish_handed_over(at.height, &mut outcome);
+        self.count_anew();
         Ok(outcome)
     }
 
@@ -272,7 +298,9 @@ impl Desk {
         self.now = self.now.max(now.unix_seconds);
         let mut outcome = Outcome::default();
         match request {
-            DeskRequest::BuildFunding { output } => self.build_funding(owner, output, now, &mut outcome),
+            DeskRequest::BuildFunding { output, reserve_coin } => {
+                self.build_funding(owner, output, reserve_coin, now, &mut outcome);
+            }
             DeskRequest::WatchFunding { outpoint, output, minimum_depth } => {
                 let tip = self.memory.tip().height;
                 let funding = FundingWatch {
@@ -307,104 +335,25 @@ impl Desk {
             DeskRequest::ClosingHandedOver { transaction, publish_by_height } => {
                 self.take_handed_over(owner, transaction, publish_by_height, &mut outcome);
             }
-            DeskRequest::Plan(plan) => {
-                if self.watches.add_outputs(owner, plan.claims.iter().map(|claim| claim.outpoint)) {
-                    self.record_watch(owner, &mut outcome);
-                }
-                if let Some(job) = plan.publish {
-                    let what = format!(
-                        "channel {} failed: its commitment {} is kept",
-                        owner.0,
-                        job.commitment.txid()
-                    );
-                    outcome.reports.push(DeskReport::Trouble { what });
-                }
-            }
+            DeskRequest::Plan(plan) => self.take_plan(owner, *plan, &mut outcome),
+            DeskRequest::Suspend => self.suspend(owner, &mut outcome),
+            DeskRequest::Allow => self.allow(owner, &mut outcome),
             DeskRequest::Forget => {
                 self.release_building(owner, &mut outcome);
                 self.forget_handed_over(owner, &mut outcome);
+                self.forget_plan(owner, &mut outcome);
                 self.batches.forget(owner);
-                if self.watches.forget(owner) {
+                let gone = [
+                    self.watches.forget(owner),
+                    self.gates.forget(owner),
+                    self.reserve_coins.remove(&owner).is_some(),
+                ];
+                if gone.contains(&true) {
                     outcome.records.push(Record::Forget { owner }.encode());
                 }
             }
         }
         outcome
-    }
-
-    fn build_funding(&mut self, owner: OwnerId, output: TxOut, now: &Moment, outcome: &mut Outcome) {
-        let outputs = [output.clone()];
-        let request = FundingRequest {
-            outputs: &outputs,
-            feerate: now.feerate,
-            coins: FUNDING_COINS,
-            fees: self.config.fees,
-            randomness: now.randomness,
-        };
-        match self.wallet.build_funding(&request) {
-            Ok(built) => {
-                let transaction = built.funding.transaction().clone();
-                let output_index = built.funding.position_of(&output).expect("the verifier found the output");
-                let (txid, fee) = (built.funding.txid(), built.funding.fee());
-                self.stage_wallet(outcome);
-                outcome.records.push(Record::Building { owner, transaction: transaction.clone() }.encode());
-                self.building.insert(owner, transaction.clone());
-                outcome.then.push((owner, Command::FundingBuilt { transaction, output_index }));
-                outcome.reports.push(DeskReport::FundingBuilt { owner, txid, fee });
-            }
-            Err(error) => {
-                outcome.then.push((owner, Command::AbortOpening { why: AbortReason::NotEnoughFunds }));
-                outcome.reports.push(DeskReport::FundingRefused { owner, why: error.to_string() });
-            }
-        }
-    }
-
-    /// Its channel keeps the transaction and has both signatures of commitment 0: from here on only a conflicting
-    /// spend could end it.
-    fn broadcast_funding(&mut self, owner: OwnerId, transaction: Transaction, outcome: &mut Outcome) {
-        let Some(watch) = self.watches.funding(owner) else {
-            let what = format!("channel {} asks to broadcast a funding that is not watched", owner.0);
-            outcome.reports.push(DeskReport::Trouble { what });
-            return;
-        };
-        let confirmed = watch.confirmed.map(|(height, _)| height);
-        let required = [watch.output.clone()];
-        match self.wallet.verify_funding(transaction.clone(), &required, self.config.fees) {
-            Ok(funding) => {
-                let txid = funding.txid();
-                if self.watches.add_funding_transaction(owner, &transaction) {
-                    self.record_watch(owner, outcome);
-                }
-                if confirmed.is_none() {
-                    self.wallet.record_unconfirmed(&transaction, self.now);
-                    self.stage_wallet(outcome);
-                }
-                self.note_built(owner, outcome);
-                // Also when a block holds it: that block may be undone.
-                self.listed.entry(txid).or_insert(confirmed);
-                outcome.broadcasts.push(Broadcast::Funding(funding));
-                outcome.broadcasts.extend(confirmed.map(|_| Broadcast::Confirmed(txid)));
-            }
-            Err(flaw) => outcome.reports.push(DeskReport::Trouble {
-                what: format!("the funding transaction of channel {} must not be published: {flaw}", owner.0),
-            }),
-        }
-    }
-
-    /// Lets go of the coins of a funding transaction that was never published. Nothing if there is none, or none any more:
-    /// its coins may be another opening's by now.
-    fn release_building(&mut self, owner: OwnerId, outcome: &mut Outcome) {
-        if let Some(transaction) = self.building.get(&owner) {
-            self.wallet.release(transaction, self.now);
-            self.stage_wallet(outcome);
-            self.note_built(owner, outcome);
-        }
-    }
-
-    fn note_built(&mut self, owner: OwnerId, outcome: &mut Outcome) {
-        if self.building.remove(&owner).is_some() {
-            outcome.records.push(Record::Built { owner }.encode());
-        }
     }
 
     fn stage_wallet(&mut self, outcome: &mut Outcome) {
@@ -422,13 +371,4 @@ impl Desk {
         let changed = owners.iter().filter_map(|owner| Some((*owner, self.watches.get(*owner)?.clone())));
         changed.collect()
     }
-}
-
-/// The world at a request: what the machine must not read by itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    pub unix_seconds: u64,
-    /// What bitcoind estimates, held within the bounds.
-    pub feerate: FeeRate,
-    pub randomness: [u8; 32],
 }

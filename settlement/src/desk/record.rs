@@ -1,11 +1,12 @@
 //! The desk's rows in the journal: what changed, in the order it changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{Amount, Transaction, Txid};
+use bitcoin::{Amount, Transaction, TxOut, Txid};
 use channel::ids::OwnerId;
 use serde::{Deserialize, Serialize};
 
+use super::settle::gate::Gate;
 use super::telling::Telling;
 use super::watches::Watch;
 use crate::follow::{BlockRef, ChainMemory};
@@ -54,6 +55,22 @@ pub(super) enum Record {
     },
     /// Channels are about to be told of a block; its own row follows.
     Telling(Telling),
+    /// A channel's commitment was let through, or waits for a person.
+    Gate {
+        owner: OwnerId,
+        gate: Gate,
+    },
+    /// A peer of this channel proved that this party lost data.
+    Suspended {
+        by: OwnerId,
+    },
+    /// A person ended the suspension.
+    PublishingResumed,
+    /// A funding transaction was built that pays this to the other side as well.
+    ReserveCoin {
+        owner: OwnerId,
+        output: TxOut,
+    },
 }
 
 /// A batch that was verified, and may have been broadcast and handed out.
@@ -80,6 +97,25 @@ pub(super) struct State {
     /// What channels may have been told of a block whose row did not follow; never in a snapshot.
     #[serde(skip)]
     pub telling: Option<Telling>,
+    pub gates: Gates,
+    /// Outputs for the other side in the funding transactions of openings.
+    pub reserve_coins: BTreeMap<OwnerId, TxOut>,
+}
+
+/// What keeps commitments from being published, and what was let through.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Gates {
+    pub suspended: bool,
+    /// Whose peers have proved the loss of data: each counts once.
+    pub suspenders: BTreeSet<OwnerId>,
+    pub by_owner: BTreeMap<OwnerId, Gate>,
+}
+
+impl Gates {
+    pub fn forget(&mut self, owner: OwnerId) -> bool {
+        let suspender = self.suspenders.remove(&owner);
+        self.by_owner.remove(&owner).is_some() || suspender
+    }
 }
 
 /// A row that is not the desk's, or of another version.
@@ -130,6 +166,8 @@ impl State {
             }
             Record::Forget { owner } => {
                 self.watches.remove(&owner);
+                self.gates.forget(owner);
+                self.reserve_coins.remove(&owner);
             }
             Record::Batch(batch) => {
                 self.batches.insert(batch.transaction.compute_txid(), batch);
@@ -144,6 +182,17 @@ impl State {
                 self.building.remove(&owner);
             }
             Record::Telling(telling) => self.telling = Some(telling),
+            Record::Gate { owner, gate } => {
+                self.gates.by_owner.insert(owner, gate);
+            }
+            Record::Suspended { by } => {
+                self.gates.suspended = true;
+                self.gates.suspenders.insert(by);
+            }
+            Record::PublishingResumed => self.gates.suspended = false,
+            Record::ReserveCoin { owner, output } => {
+                self.reserve_coins.insert(owner, output);
+            }
         }
         Ok(())
     }

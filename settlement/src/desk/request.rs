@@ -6,15 +6,17 @@ use channel::claim::OnchainPlan;
 use channel::event::Command;
 use channel::ids::OwnerId;
 
+use super::reserve::Reserve;
 use crate::onchain::OnchainBalance;
-use crate::verify::{FundingTransaction, HandedOver, Verified};
+use crate::verify::{FundingTransaction, HandedOver, Verified, VerifiedPackage};
 
 /// A channel's request. Every one is safe to repeat: channels ask again after a restart.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeskRequest {
     /// Build and sign a transaction with this output, and lock its coins; answered by `Command::FundingBuilt` or
-    /// `Command::AbortOpening`.
-    BuildFunding { output: TxOut },
+    /// `Command::AbortOpening`. `reserve_coin` is paid to the other side: a wallet without coins could not close its channel
+    /// alone.
+    BuildFunding { output: TxOut, reserve_coin: Option<TxOut> },
     /// Tell the channel when this output is confirmed, deep, spent and finally spent, and when one of these is undone.
     WatchFunding { outpoint: OutPoint, output: TxOut, minimum_depth: u32 },
     /// Bring the funding transaction into the chain, and keep at it.
@@ -27,16 +29,28 @@ pub enum DeskRequest {
     ClosingHandedOver { transaction: Transaction, publish_by_height: u32 },
     /// All that the channel wants done on the chain now; replaces what it wanted before.
     Plan(Box<OnchainPlan>),
+    /// The channel's peer proved that this party lost data: nothing is published by itself any more for channels that no
+    /// peer confirmed, until a person says so. Repeats of a channel change nothing.
+    Suspend,
+    /// A person asked for this very close: the breaker lets the channel's commitment through.
+    Allow,
     /// The channel ended: forget all about it.
     Forget,
 }
 
 /// On-chain funds and what the desk has under way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeskSummary {
     pub balance: OnchainBalance,
-    /// The coins that a funding transaction could spend now: those in the chain and our own change, fees not counted.
+    /// What an opening could spend now: coins in the chain and our own change, less the reserve for one channel more. Fees
+    /// not counted.
     pub spendable: Amount,
+    /// What is kept to close channels with.
+    pub reserve: Reserve,
+    /// This party was proven to have lost data: commitments of channels that no peer confirmed wait for a person.
+    pub suspended: bool,
+    /// Channels whose commitments the breaker holds for a person.
+    pub held: Vec<OwnerId>,
     /// Height of the last block taken in.
     pub height: u32,
     /// Tickets that wait for their batch.
@@ -51,6 +65,8 @@ pub enum Broadcast {
     /// Publish, and again with each block until it is confirmed.
     Funding(FundingTransaction),
     Close(Verified),
+    /// A commitment and its child, known by the commitment's id. Another child takes the place of the first.
+    Package(VerifiedPackage),
     HandedOver(HandedOver),
     /// In a block: no need to publish it again, unless the block is undone.
     Confirmed(Txid),
@@ -85,6 +101,18 @@ pub enum DeskReport {
     FundingRefused { owner: OwnerId, why: String },
     /// Tickets were merged and verified.
     BatchMade { txid: Txid, channels: usize, fee: Amount, replaces: Option<Txid> },
+    /// A commitment of ours was sent, with the child that pays for it; or another child.
+    CommitmentSent { owner: OwnerId, txid: Txid, child: Txid, fee: Amount, replaces: Option<Txid> },
+    /// Outputs of ours are being taken.
+    ClaimSent { txid: Txid, outputs: usize, fee: Amount, replaces: Option<Txid> },
+    /// This party was proven to have lost data, by a peer of this channel.
+    Suspended { by: OwnerId },
+    /// Too many commitments at once: this channel's waits for a person.
+    Held { owner: OwnerId },
+    /// Too few coins are left to close channels with.
+    ReserveShort { reserve: Reserve },
+    /// There are enough again.
+    ReserveWhole { reserve: Reserve },
     /// A transaction of the list is in a block.
     Confirmed { txid: Txid, height: u32 },
     /// bitcoind took a transaction, or had it.

@@ -149,7 +149,7 @@ impl OnchainWallet {
         coins.map(|coin| coin.output.value).sum()
     }
 
-    /// The coins that must not be chosen, besides those locked or immature, which bdk leaves out itself.
+    /// The coins that must not be chosen, besides those locked or immature, which bdk leaves out itself anyway.
     fn excluded(&self, choice: CoinChoice) -> Vec<OutPoint> {
         let allowed = self.allowed(choice);
         self.coins().into_iter().filter(|coin| !allowed(coin.state)).map(|coin| coin.outpoint).collect()
@@ -168,7 +168,9 @@ impl OnchainWallet {
         move |state| match state {
             CoinState::Confirmed { .. } => true,
             CoinState::OwnChange => change,
-            CoinState::Unconfirmed | CoinState::Immature | CoinState::Locked => false,
+            CoinState::Unconfirmed | CoinState::Immature | CoinState::Locked | CoinState::Reserved { .. } => {
+                false
+            }
         }
     }
 

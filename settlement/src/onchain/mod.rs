@@ -13,7 +13,7 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bdk_wallet::chain::{BlockId, ChainPosition, Merge};
 use bdk_wallet::template::{Bip84, Bip86};
@@ -114,7 +114,7 @@ pub struct OnchainBalance {
     pub unconfirmed: Amount,
     /// Coinbase outputs that are not 100 blocks deep.
     pub immature: Amount,
-    /// Chosen for a transaction that is not published yet.
+    /// Chosen for a transaction that is not published yet, or for the fee of one on its way.
     pub locked: Amount,
 }
 
@@ -143,6 +143,11 @@ pub enum CoinState {
     Immature,
     /// Chosen for a transaction.
     Locked,
+    /// In a block at this height, and pays for a claim or a close that is on its way ([`OnchainWallet::reserve`]).
+    Reserved {
+        /// Height of its block.
+        height: u32,
+    },
 }
 
 /// An unspent output of this wallet.
@@ -165,6 +170,8 @@ pub struct OnchainWallet {
     taken: ChangeSet,
     /// Changes of our own making that wait to be taken, besides bdk's.
     staged: ChangeSet,
+    /// Coins that pay for claims and closes on their way. Kept in memory only: after a restart these are made again.
+    reserved: BTreeSet<OutPoint>,
 }
 
 impl OnchainWallet {
@@ -182,7 +189,14 @@ impl OnchainWallet {
                 .apply_update(Update { chain, ..Update::default() })
                 .map_err(|error| OnchainError::Internal { reason: error.to_string() })?;
         }
-        Ok(Self { config, keys, wallet, taken: ChangeSet::default(), staged: ChangeSet::default() })
+        Ok(Self {
+            config,
+            keys,
+            wallet,
+            taken: ChangeSet::default(),
+            staged: ChangeSet::default(),
+            reserved: BTreeSet::new(),
+        })
     }
 
     /// The wallet that took `records`, in their order; the first may be a snapshot.
@@ -201,7 +215,7 @@ impl OnchainWallet {
             taken.merge(decode(record.as_ref())?);
         }
         let wallet = load_wallet(&config, taken.clone())?;
-        Ok(Self { config, keys, wallet, taken, staged: ChangeSet::default() })
+        Ok(Self { config, keys, wallet, taken, staged: ChangeSet::default(), reserved: BTreeSet::new() })
     }
 
     /// What changed since the last call, as the bytes of one record; `None` if nothing did. The changes are in effect
@@ -315,6 +329,9 @@ impl OnchainWallet {
                 if coinbase && next_height.saturating_sub(height) < COINBASE_MATURITY {
                     return CoinState::Immature;
                 }
+                if self.reserved.contains(&outpoint) {
+                    return CoinState::Reserved { height };
+                }
                 CoinState::Confirmed { height }
             }
             ChainPosition::Unconfirmed { .. } => match keychain {
@@ -344,7 +361,7 @@ impl OnchainWallet {
                 CoinState::Confirmed { .. } => &mut balance.confirmed,
                 CoinState::OwnChange | CoinState::Unconfirmed => &mut balance.unconfirmed,
                 CoinState::Immature => &mut balance.immature,
-                CoinState::Locked => &mut balance.locked,
+                CoinState::Locked | CoinState::Reserved { .. } => &mut balance.locked,
             };
             *sum =
                 sum.checked_add(coin.output.value).expect("a chain's outputs sum up to less than 21 million");
@@ -360,6 +377,11 @@ impl OnchainWallet {
     /// Lets these coins be chosen again.
     pub fn unlock(&mut self, outpoints: &[OutPoint]) {
         outpoints.iter().for_each(|outpoint| self.wallet.unlock_outpoint(*outpoint));
+    }
+
+    /// Keeps exactly these coins from being chosen, besides the locked ones, until the next call or the next start.
+    pub fn reserve(&mut self, outpoints: BTreeSet<OutPoint>) {
+        self.reserved = outpoints;
     }
 
     /// Takes note of a transaction of ours that was or will be published, so that the coins it spends are gone and its
@@ -378,6 +400,16 @@ impl OnchainWallet {
         let txid = transaction.compute_txid();
         let recorded = self.wallet.tx_graph().get_tx_node(txid).and_then(|node| node.last_seen);
         self.wallet.apply_evicted_txs([(txid, recorded.map_or(at, |recorded| recorded.max(at)))]);
+    }
+
+    /// Transactions in no block that the wallet counts with and that spend one of these outputs, ours or not.
+    pub fn unconfirmed_spenders(&self, outpoints: &BTreeSet<OutPoint>) -> Vec<Transaction> {
+        let unconfirmed = self.wallet.transactions().filter(|known| !known.chain_position.is_confirmed());
+        let spends = |transaction: &Transaction| {
+            transaction.input.iter().any(|input| outpoints.contains(&input.previous_output))
+        };
+        let transactions = unconfirmed.map(|known| known.tx_node.tx);
+        transactions.filter(|transaction| spends(transaction)).map(|tx| tx.as_ref().clone()).collect()
     }
 
     /// The transaction, if the wallet has a reason to know it.

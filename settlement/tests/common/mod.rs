@@ -2,7 +2,9 @@
 #![allow(dead_code)] // Each test file uses a part.
 
 pub mod onchain;
+pub mod pair;
 pub mod rig;
+pub mod settling;
 
 use std::collections::BTreeMap;
 

@@ -15,7 +15,10 @@ use channel::channel::ReadyTicket;
 use channel::closing::ClosingTerms;
 use channel::event::{ChainEvent, Command};
 use channel::ids::{ChannelId, OwnerId};
-use settlement::desk::{Broadcast, Desk, DeskConfig, DeskReport, DeskRequest, Moment, Outcome, Replay};
+use settlement::desk::{
+    Breaker, Broadcast, Desk, DeskConfig, DeskReport, DeskRequest, Estimates, Moment, Outcome, Replay,
+    ReservePolicy,
+};
 use settlement::fees::FeeBounds;
 use settlement::follow::{BlockRef, ChainMemory, ChainStep};
 use settlement::onchain::AddressKind;
@@ -52,6 +55,8 @@ pub fn config() -> DeskConfig {
         fees: FeeBounds::default(),
         max_batch_tickets: 100,
         batch_patience_blocks: 2,
+        reserve: ReservePolicy::default(),
+        breaker: Breaker { publications: 2, window_blocks: 4 },
     }
 }
 
@@ -159,13 +164,21 @@ impl Rig {
     pub fn receive(&mut self, amount: u64) {
         let (address, outcome) = self.desk.new_address();
         self.perform(outcome);
-        let payment = strangers_payment(TxOut { value: sat(amount), script_pubkey: address.script_pubkey() });
+        let output = TxOut { value: sat(amount), script_pubkey: address.script_pubkey() };
+        let mut payment = strangers_payment(output);
+        // Of two payments that spend the same, only one would count.
+        payment.input[0].previous_output.vout = self.salt;
         self.mine(vec![payment]);
     }
 }
 
 pub fn moment() -> Moment {
-    Moment { unix_seconds: 1_700_000_000, feerate: FeeRate::from_sat_per_kwu(500), randomness: [3; 32] }
+    Moment {
+        unix_seconds: 1_700_000_000,
+        feerate: FeeRate::from_sat_per_kwu(500),
+        estimates: Estimates::flat(FeeRate::from_sat_per_kwu(500)),
+        randomness: [3; 32],
+    }
 }
 
 pub fn strangers_payment(output: TxOut) -> Transaction {

@@ -85,7 +85,8 @@ impl WalletOutlet {
     fn desk_request(owner: OwnerId, request: ChainRequest) -> Option<DeskRequest> {
         Some(match request {
             ChainRequest::BuildFunding { script, amount } => {
-                DeskRequest::BuildFunding { output: TxOut { value: amount, script_pubkey: script } }
+                let output = TxOut { value: amount, script_pubkey: script };
+                DeskRequest::BuildFunding { output, reserve_coin: None }
             }
             ChainRequest::WatchFunding { outpoint, script, amount, minimum_depth } => {
                 DeskRequest::WatchFunding {

@@ -164,6 +164,8 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
         fees: settlement::fees::FeeBounds::default(),
         max_batch_tickets: 1,
         batch_patience_blocks: 6,
+        reserve: settlement::desk::ReservePolicy::default(),
+        breaker: settlement::desk::Breaker::default(),
     };
     let pool =
         VerifyPool::new(std::num::NonZeroUsize::new(1)).map_err(|e| StartError::Pool(e.to_string()))?;
@@ -380,7 +382,21 @@ impl DeskHost for WalletDeskHost {
                 tracing::warn!(%txid, %why, "bitcoind refused a transaction")
             }
             DeskReport::FundingRefused { owner, why } => tracing::warn!(owner = owner.0, %why, "no funding"),
-            DeskReport::FundingBuilt { .. }
+            DeskReport::Suspended { .. } => tracing::error!("the hub proved that this wallet lost data"),
+            DeskReport::Held { owner } => {
+                tracing::error!(owner = owner.0, "a close waits for you to release it")
+            }
+            DeskReport::ReserveShort { reserve } => tracing::warn!(
+                confirmed_coins = reserve.confirmed_coins,
+                needed_coins = reserve.needed_coins,
+                available = %reserve.available,
+                needed = %reserve.needed,
+                "too few coins are left to close channels with: send more to this wallet"
+            ),
+            DeskReport::CommitmentSent { .. }
+            | DeskReport::ClaimSent { .. }
+            | DeskReport::ReserveWhole { .. }
+            | DeskReport::FundingBuilt { .. }
             | DeskReport::BatchMade { .. }
             | DeskReport::Confirmed { .. }
             | DeskReport::Published { .. } => tracing::info!(?report, "desk"),

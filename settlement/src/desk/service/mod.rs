@@ -8,22 +8,30 @@
 //! 2. Whatever the desk changed is durable before anything of it is broadcast, delivered or answered.
 //! 3. Requests that wait are taken before the next block: a watch asked for before a block was mined sees that block.
 
+mod handle;
+mod publishing;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bitcoin::{Address, Txid};
+use bitcoin::{FeeRate, Transaction};
 use channel::event::Command;
 use channel::ids::OwnerId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::{Broadcast, Desk, DeskError, DeskReport, DeskRequest, DeskSummary, Moment, Outcome};
-use crate::broadcast::{Broadcaster, Publishable};
+use super::{Broadcast, BumpError, Bumped, Desk, DeskError, DeskReport, Estimates, Moment, Outcome};
+use crate::broadcast::Broadcaster;
 use crate::fees::FeeEstimator;
 use crate::follow::{BlockSource, ChainStep, FollowError, FollowStatus, Follower};
 use crate::limits;
 use crate::rpc::RpcClient;
+use crate::verify::ParentSource;
+
+use handle::Ask;
+pub use handle::{BumpTarget, DeskHandle};
 
 /// What the desk needs of the process it works in.
 pub trait DeskHost: Send + Sync + 'static {
@@ -68,77 +76,6 @@ pub enum DeskEnd {
     Desk(#[from] DeskError),
 }
 
-/// What is asked of a running desk.
-enum Ask {
-    Channel(OwnerId, DeskRequest),
-    NewAddress(oneshot::Sender<Address>),
-    Summary(oneshot::Sender<DeskSummary>),
-    Snapshot(oneshot::Sender<()>),
-    Stop(oneshot::Sender<()>),
-}
-
-/// A running desk, from outside. Cheap to clone. Every answer rests on what is durable.
-#[derive(Clone)]
-pub struct DeskHandle {
-    asks: mpsc::UnboundedSender<Ask>,
-    status: watch::Receiver<FollowStatus>,
-    height: watch::Receiver<u32>,
-}
-
-impl DeskHandle {
-    /// Passes on a channel's request. Never waits: channels are few requests in their whole life, and a shard must not
-    /// block. Lost only when the desk ended; channels ask again after a restart.
-    pub fn request(&self, owner: OwnerId, request: DeskRequest) {
-        // A desk that ended is a process that is stopping.
-        let _ = self.asks.send(Ask::Channel(owner, request));
-    }
-
-    /// An address never given out.
-    pub async fn new_address(&self) -> Result<Address, Stopping> {
-        self.ask(Ask::NewAddress).await
-    }
-
-    pub async fn summary(&self) -> Result<DeskSummary, Stopping> {
-        self.ask(Ask::Summary).await
-    }
-
-    /// Journals a snapshot, so that the log before it can be trimmed.
-    pub async fn snapshot(&self) -> Result<(), Stopping> {
-        self.ask(Ask::Snapshot).await
-    }
-
-    /// Snapshots and ends.
-    pub async fn stop(&self) -> Result<(), Stopping> {
-        self.ask(Ask::Stop).await
-    }
-
-    /// How following is doing.
-    pub fn status(&self) -> FollowStatus {
-        self.status.borrow().clone()
-    }
-
-    /// The height of the last block taken in, as it changes.
-    pub fn heights(&self) -> watch::Receiver<u32> {
-        self.height.clone()
-    }
-
-    /// Resolves when the desk has caught up with its node once.
-    pub async fn synced(&self) -> Result<(), Stopping> {
-        let mut status = self.status.clone();
-        status
-            .wait_for(|status| matches!(status, FollowStatus::Synced { .. }))
-            .await
-            .map(|_| ())
-            .map_err(|_| Stopping)
-    }
-
-    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Stopping> {
-        let (answer, answered) = oneshot::channel();
-        self.asks.send(ask(answer)).map_err(|_| Stopping)?;
-        answered.await.map_err(|_| Stopping)
-    }
-}
-
 /// The parts of a desk that talk to the world.
 pub struct DeskService<H, S> {
     desk: Desk,
@@ -147,11 +84,18 @@ pub struct DeskService<H, S> {
     /// Until it is given to the task that reads blocks.
     follower: Option<Follower<S>>,
     broadcaster: Arc<Broadcaster<RpcClient>>,
+    /// For openings and agreed closes.
     estimator: FeeEstimator,
+    /// For what has a deadline soon, and for what has none.
+    urgent: FeeEstimator,
+    patient: FeeEstimator,
     /// How long tickets wait for company before they are merged.
     batch_wait: Duration,
     asks: mpsc::UnboundedReceiver<Ask>,
     height: watch::Sender<u32>,
+    status: watch::Receiver<FollowStatus>,
+    /// For what the service asks of itself.
+    own_asks: mpsc::WeakUnboundedSender<Ask>,
 }
 
 impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
@@ -161,11 +105,14 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
         let (asks, asked) = mpsc::unbounded_channel();
         let follower = Follower::new(source, desk.memory().clone());
         let (height, heights) = watch::channel(desk.memory().tip().height);
-        let handle = DeskHandle { asks, status: follower.status(), height: heights };
+        let (status, own_asks) = (follower.status(), asks.downgrade());
+        let handle = DeskHandle { asks, status: status.clone(), height: heights };
         let fees = desk.config.fees;
         let service = Self {
             broadcaster: Arc::new(Broadcaster::new(rpc.clone())),
             estimator: FeeEstimator::new(fees, limits::FEERATE_FALLBACK),
+            urgent: FeeEstimator::new(fees, limits::FEERATE_FALLBACK),
+            patient: FeeEstimator::new(fees, limits::FEERATE_FALLBACK),
             desk,
             host,
             rpc,
@@ -173,6 +120,8 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
             batch_wait,
             asks: asked,
             height,
+            status,
+            own_asks,
         };
         (service, handle)
     }
@@ -194,9 +143,13 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
         if let Some(follower) = self.follower.take() {
             reading.spawn(read_blocks(follower, steps));
         }
-        let mut batch_due: Option<tokio::time::Instant> = None;
+        let (sightings, mut seen) = mpsc::unbounded_channel();
+        let mut batch_due: Option<Instant> = None;
+        // What was on its way before the start is looked at once the desk is at its node's tip.
+        let mut settle_due = Some(Instant::now() + limits::SETTLE_WAIT);
         loop {
-            let wake = batch_due.unwrap_or_else(|| tokio::time::Instant::now() + limits::DESK_IDLE);
+            let idle = Instant::now() + limits::DESK_IDLE;
+            let wake = [batch_due, settle_due].into_iter().flatten().min().unwrap_or(idle);
             tokio::select! {
                 biased;
                 ask = self.asks.recv() => {
@@ -204,7 +157,12 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
                     let broadcasts = self.answer(ask).await?;
                     self.broadcast(broadcasts, &results);
                 }
-                Some((txid, result)) = published.recv() => self.note(txid, result),
+                Some((txid, result)) = published.recv() => self.note(txid, &result),
+                Some(seen) = seen.recv() => {
+                    let outcome = self.desk.seen_in_mempool(seen);
+                    let broadcasts = self.perform(outcome).await?;
+                    self.broadcast(broadcasts, &results);
+                }
                 step = stepped.recv() => {
                     let Some(step) = step else { return Err(end_of(reading).await) };
                     let Step { step, taken } = step?;
@@ -212,21 +170,44 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
                     self.broadcast(broadcasts, &results);
                     self.resubmit(&results);
                     let _ = taken.send(());
+                    settle_due.get_or_insert_with(|| Instant::now() + limits::SETTLE_WAIT);
                 }
                 () = tokio::time::sleep_until(wake) => {
-                    if batch_due.take().is_some() {
+                    let due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
+                    if due(batch_due) {
+                        batch_due = None;
                         let moment = self.moment().await;
                         // Verifying hundreds of closes takes every core for a moment.
                         let outcome = tokio::task::block_in_place(|| self.desk.make_batches(&moment));
                         let broadcasts = self.perform(outcome).await?;
                         self.broadcast(broadcasts, &results);
                     }
+                    if due(settle_due) {
+                        settle_due = None;
+                        if matches!(*self.status.borrow(), FollowStatus::Synced { .. }) {
+                            let broadcasts = self.settle().await?;
+                            self.broadcast(broadcasts, &results);
+                            self.search_mempool(&sightings);
+                        } else {
+                            // What the chain holds beyond is not known yet.
+                            settle_due = Some(Instant::now() + limits::SETTLE_WAIT);
+                        }
+                    }
                 }
             }
             if batch_due.is_none() && self.desk.batch_wanted() {
-                batch_due = Some(tokio::time::Instant::now() + self.batch_wait);
+                batch_due = Some(Instant::now() + self.batch_wait);
+            }
+            if settle_due.is_none() && self.desk.settle_wanted() {
+                settle_due = Some(Instant::now() + limits::SETTLE_WAIT);
             }
         }
+    }
+
+    async fn settle(&mut self) -> Result<Vec<Broadcast>, DeskEnd> {
+        let moment = self.settling_moment().await;
+        let outcome = tokio::task::block_in_place(|| self.desk.settle(&moment));
+        self.perform(outcome).await
     }
 
     async fn answer(&mut self, ask: Ask) -> Result<Vec<Broadcast>, DeskEnd> {
@@ -245,6 +226,34 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
             Ask::Summary(answer) => {
                 let _ = answer.send(self.desk.summary());
                 Ok(Vec::new())
+            }
+            Ask::Status(answer) => {
+                let _ = answer.send(self.desk.onchain_statuses());
+                Ok(Vec::new())
+            }
+            Ask::ReleaseHeld(answer) => {
+                let (released, outcome) = self.desk.release_held();
+                let broadcasts = self.perform(outcome).await?;
+                let _ = answer.send(released);
+                Ok(broadcasts)
+            }
+            Ask::ResumePublishing(answer) => {
+                let (was_suspended, outcome) = self.desk.resume_publishing();
+                let broadcasts = self.perform(outcome).await?;
+                let _ = answer.send(was_suspended);
+                Ok(broadcasts)
+            }
+            Ask::Bump { target, feerate, answer } => {
+                self.find_parent(target, feerate, answer);
+                Ok(Vec::new())
+            }
+            Ask::BumpFound { parent, source, feerate, answer } => {
+                let moment = self.settling_moment().await;
+                let (bumped, outcome) =
+                    tokio::task::block_in_place(|| self.desk.bump(*parent, source, feerate, &moment));
+                let broadcasts = self.perform(outcome).await?;
+                let _ = answer.send(bumped);
+                Ok(broadcasts)
             }
             Ask::Snapshot(answer) => {
                 self.snapshot().await?;
@@ -303,41 +312,32 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
         Ok(outcome.broadcasts)
     }
 
-    /// Broadcasts in the background: bitcoind may be slow or away, and the desk has other things to do.
-    fn broadcast(&self, broadcasts: Vec<Broadcast>, results: &Results) {
-        for broadcast in broadcasts {
-            let (broadcaster, results) = (Arc::clone(&self.broadcaster), results.clone());
-            match broadcast {
-                Broadcast::Confirmed(txid) => broadcaster.confirmed(txid),
-                Broadcast::Undone(txid) => broadcaster.undone(txid),
-                Broadcast::Forget(txid) => broadcaster.forget(txid),
-                Broadcast::Funding(what) => publish(broadcaster, what, results),
-                Broadcast::Close(what) => publish(broadcaster, what, results),
-                Broadcast::HandedOver(what) => publish(broadcaster, what, results),
-            }
+    /// Finds the transaction that is to be paid for and asks on. bitcoind may take its time, so not in the desk's.
+    fn find_parent(
+        &self,
+        target: BumpTarget,
+        feerate: FeeRate,
+        answer: oneshot::Sender<Result<Bumped, BumpError>>,
+    ) {
+        let Some(asks) = self.own_asks.upgrade() else { return };
+        let ask_on = move |parent: Transaction, source, answer| {
+            // A desk that ended takes nothing more, and whoever asked sees that.
+            let _ = asks.send(Ask::BumpFound { parent: Box::new(parent), source, feerate, answer });
+        };
+        let txid = match target {
+            BumpTarget::Transaction(parent) => return ask_on(*parent, ParentSource::Given, answer),
+            BumpTarget::Txid(txid) => txid,
+        };
+        if let Some(parent) = self.desk.own_commitment_of(txid) {
+            return ask_on(parent, ParentSource::Given, answer);
         }
-    }
-
-    /// Sends again what is in no block yet: nodes forget.
-    fn resubmit(&self, results: &Results) {
-        if self.broadcaster.pending().is_empty() {
-            return;
-        }
-        let (broadcaster, results) = (Arc::clone(&self.broadcaster), results.clone());
+        let rpc = self.rpc.clone();
         tokio::spawn(async move {
-            // bitcoind being away is shown by the follower's status; the next block brings the next attempt.
-            for (txid, result) in broadcaster.resubmit().await.unwrap_or_default() {
-                if let Err(error) = result {
-                    let _ = results.send((txid, Err(error.to_string())));
-                }
+            match rpc.get_raw_transaction(txid, None).await {
+                Ok(Some(parent)) => ask_on(parent, ParentSource::Mempool, answer),
+                Ok(None) => drop(answer.send(Err(BumpError::Unknown { txid }))),
+                Err(error) => drop(answer.send(Err(error.into()))),
             }
-        });
-    }
-
-    fn note(&self, txid: Txid, result: Result<(), String>) {
-        self.host.report(match result {
-            Ok(()) => DeskReport::Published { txid },
-            Err(why) => DeskReport::PublishRefused { txid, why },
         });
     }
 
@@ -348,8 +348,17 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
         Moment {
             unix_seconds: since_1970.map_or(0, |elapsed| elapsed.as_secs()),
             feerate,
+            estimates: Estimates::flat(feerate),
             randomness: self.host.randomness(),
         }
+    }
+
+    /// With an estimate for each patience.
+    async fn settling_moment(&mut self) -> Moment {
+        let moment = self.moment().await;
+        let urgent = self.urgent.estimate_or_last(&self.rpc, limits::URGENT_TARGET_BLOCKS).await;
+        let patient = self.patient.estimate_or_last(&self.rpc, limits::PATIENT_TARGET_BLOCKS).await;
+        Moment { estimates: Estimates { urgent, usual: moment.feerate, patient }, ..moment }
     }
 }
 
@@ -383,22 +392,4 @@ async fn end_of(mut reading: JoinSet<()>) -> DeskEnd {
         Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Some(Ok(()) | Err(_)) | None => DeskEnd::Stopped,
     }
-}
-
-type Results = mpsc::UnboundedSender<(Txid, Result<(), String>)>;
-
-fn publish<P: Publishable + Send + Sync + 'static>(
-    broadcaster: Arc<Broadcaster<RpcClient>>,
-    what: P,
-    results: Results,
-) {
-    // Now, and not when the task comes to it: it may be confirmed or forgotten by then.
-    let kept = broadcaster.keep(&what);
-    tokio::spawn(async move {
-        let result = match kept {
-            Ok(()) => broadcaster.send(&what).await,
-            Err(error) => Err(error),
-        };
-        let _ = results.send((what.txid(), result.map(|_| ()).map_err(|error| error.to_string())));
-    });
 }

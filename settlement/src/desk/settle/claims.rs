@@ -1,0 +1,293 @@
+//! Claims: which are out, which must be made again, which are new.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::{OutPoint, Txid};
+use channel::claim::Claim;
+use channel::ids::OwnerId;
+
+use super::attempt::{Attempt, Draft, Paid, Refused, at_most, bid};
+use super::{ClaimState, Purse};
+use crate::claim::{
+    Bid, BuildError, ClaimRequest, FeeTarget, Group, OwnedClaim, build, group, target_blocks,
+};
+use crate::desk::{Broadcast, Desk, DeskReport, Moment, Outcome};
+use crate::fees::Unconfirmed;
+use crate::verify::{CloseJob, Verified};
+
+/// A transaction that is not wanted any more but may still be in nodes' mempools.
+pub(super) struct Stale {
+    pub txid: Txid,
+    spends: BTreeSet<OutPoint>,
+    outbid: Unconfirmed,
+}
+
+/// Where an attempt stands.
+enum Standing {
+    /// Nothing speaks against it.
+    Waits,
+    InChain,
+    /// It may still confirm, but something else is wanted now.
+    Unwanted,
+    /// It cannot confirm any more.
+    Impossible,
+}
+
+impl Desk {
+    /// Lets go of claims that are not wanted any more, or cannot confirm. Those that others must outbid are returned.
+    pub(super) fn review_claims(&mut self, purse: &Purse, outcome: &mut Outcome) -> Vec<Stale> {
+        let mut stale = Vec::new();
+        for (txid, mut attempt) in std::mem::take(&mut self.settling.claims) {
+            match self.standing(&mut attempt, purse) {
+                Standing::Waits | Standing::InChain => {
+                    self.settling.claims.insert(txid, attempt);
+                }
+                Standing::Impossible => self.unlist(txid, outcome),
+                Standing::Unwanted => {
+                    let claimed = attempt.claims.iter().map(|owned| owned.claim.outpoint);
+                    let spends = claimed.chain(attempt.paid.coins.iter().copied()).collect();
+                    stale.push(Stale { txid, spends, outbid: attempt.paid.as_unconfirmed() });
+                }
+            }
+        }
+        stale
+    }
+
+    fn standing(&self, attempt: &mut Attempt, purse: &Purse) -> Standing {
+        let mut unwanted = false;
+        for owned in &mut attempt.claims {
+            let watch =
+                self.watches.get(owned.owner).and_then(|watch| watch.outputs.get(&owned.claim.outpoint));
+            match watch.map(|watch| watch.spend) {
+                Some(Some(found)) if found.txid == attempt.txid => return Standing::InChain,
+                Some(Some(_)) | None => return Standing::Impossible,
+                Some(None) => {}
+            }
+            match self.planned(owned.owner, owned.claim.outpoint) {
+                Some(claim) if claim.path == owned.claim.path && claim.key == owned.claim.key => {
+                    unwanted |= !self.is_due(claim);
+                    // Deadlines and contests may be seen otherwise by now.
+                    owned.claim = claim.clone();
+                }
+                Some(_) | None => unwanted = true,
+            }
+        }
+        if matches!(attempt.paid.refused, Some((Refused::Missing, _))) {
+            return Standing::Impossible;
+        }
+        let coins_are_there = self.has_coins(&attempt.paid.coins, attempt.txid, purse);
+        if unwanted || !coins_are_there { Standing::Unwanted } else { Standing::Waits }
+    }
+
+    /// Whether an attempt's coins are in blocks still. Those of one that a block held before a reorganisation count as
+    /// spent by it.
+    pub(super) fn has_coins(&self, coins: &[OutPoint], payer: Txid, purse: &Purse) -> bool {
+        coins.iter().all(|coin| purse.has(coin)) || self.wallet.transaction(payer).is_some()
+    }
+
+    fn planned(&self, owner: OwnerId, outpoint: OutPoint) -> Option<&Claim> {
+        let plan = self.settling.plans.get(&owner)?;
+        plan.claims.iter().find(|claim| claim.outpoint == outpoint)
+    }
+
+    fn is_due(&self, claim: &Claim) -> bool {
+        claim.earliest_height <= self.memory.tip().height.saturating_add(1)
+    }
+
+    /// Raises what is out, and builds what is not under way yet.
+    pub(super) fn draft_claims(
+        &mut self,
+        now: &Moment,
+        stale: &[Stale],
+        purse: &mut Purse,
+        drafts: &mut Vec<(Draft, CloseJob)>,
+    ) {
+        let tip = self.memory.tip().height;
+        let waiting: Vec<Attempt> =
+            self.settling.claims.values().filter(|attempt| !self.is_in_chain(attempt)).cloned().collect();
+        for attempt in waiting {
+            let groups = group(&attempt.claims, tip);
+            // What can be contested by now leaves the company of what cannot.
+            let splits = groups.len() > 1;
+            for group in groups {
+                let old = Old { txid: attempt.txid, paid: &attempt.paid, splits };
+                self.draft_group(&group, Some(old), now, stale, purse, drafts);
+            }
+        }
+        for group in group(&self.free_claims(), tip) {
+            self.draft_group(&group, None, now, stale, purse, drafts);
+        }
+    }
+
+    fn is_in_chain(&self, attempt: &Attempt) -> bool {
+        attempt.claims.iter().any(|owned| {
+            let watch = self.watches.get(owned.owner);
+            watch.and_then(|watch| watch.outputs.get(&owned.claim.outpoint)?.spend).is_some()
+        })
+    }
+
+    /// Every claim that a block could hold and that no attempt takes.
+    fn free_claims(&mut self) -> Vec<OwnedClaim> {
+        let attempts = self.settling.claims.values();
+        let taken: BTreeSet<OutPoint> =
+            attempts.flat_map(|attempt| attempt.claims.iter().map(|owned| owned.claim.outpoint)).collect();
+        let mut free = Vec::new();
+        let mut states = BTreeMap::new();
+        for (owner, plan) in &self.settling.plans {
+            let Some(watch) = self.watches.get(*owner) else { continue };
+            for claim in &plan.claims {
+                let unspent = watch.outputs.get(&claim.outpoint).is_some_and(|output| output.spend.is_none());
+                if !unspent || taken.contains(&claim.outpoint) {
+                    continue;
+                }
+                if self.is_due(claim) {
+                    free.push(OwnedClaim { owner: *owner, key_id: plan.key_id, claim: claim.clone() });
+                } else {
+                    states.insert(claim.outpoint, ClaimState::Waits { height: claim.earliest_height });
+                }
+            }
+        }
+        self.settling.claim_states.extend(states);
+        free
+    }
+
+    fn draft_group(
+        &mut self,
+        group: &Group,
+        old: Option<Old<'_>>,
+        now: &Moment,
+        stale: &[Stale],
+        purse: &mut Purse,
+        drafts: &mut Vec<(Draft, CloseJob)>,
+    ) {
+        let tip = self.memory.tip().height;
+        let script = self.wallet.change_script();
+        let target = FeeTarget {
+            deadline: group.deadline(),
+            tip,
+            estimate: now.estimates.within(target_blocks(group.deadline(), tip)),
+            last: None,
+            bounds: self.config.fees,
+            budget: group.budget(),
+            weight: group.weight(&script),
+        };
+        let (wanted, budget) = bid(target, old.as_ref().map(|old| old.paid));
+        let feerate = match (wanted, &old) {
+            (Bid::Publish(feerate) | Bid::Replace(feerate), _) => feerate,
+            (Bid::Keep, Some(old)) if old.splits => old.paid.feerate(),
+            (Bid::Keep, _) => return,
+            (Bid::TooDear { .. }, Some(_)) => return,
+            (Bid::TooDear { lowest, budget }, None) => {
+                let state = ClaimState::TooDear { lowest, budget };
+                self.settling
+                    .claim_states
+                    .extend(group.outpoints().map(|outpoint| (outpoint, state.clone())));
+                return;
+            }
+        };
+        let spends: BTreeSet<OutPoint> = group.outpoints().collect();
+        let conflicts = stale.iter().filter(|old| !old.spends.is_disjoint(&spends));
+        let own = old.as_ref().filter(|old| old.paid.refused.is_none());
+        let replaces: Vec<Unconfirmed> =
+            conflicts.map(|old| old.outbid).chain(own.map(|old| old.paid.as_unconfirmed())).collect();
+        let own_coins: &[OutPoint] = old.as_ref().map_or(&[], |old| &old.paid.coins);
+        let coins = purse.for_attempt(own_coins, 0);
+        let built = at_most(feerate, self.config.fees.floor(), |feerate| {
+            let request = ClaimRequest {
+                group,
+                tip,
+                coins: &coins,
+                script: &script,
+                feerate,
+                budget,
+                bounds: self.config.fees,
+                replaces: &replaces,
+            };
+            build(&request, self.settling.signer.as_ref(), &self.wallet)
+        });
+        match built {
+            Ok(built) => {
+                purse.take(&built.coins);
+                let CloseJob::Claim(job) = &built.job else { return };
+                let claims =
+                    group.claims().iter().filter(|owned| built.claimed.contains(&owned.claim.outpoint));
+                let attempt = Attempt {
+                    txid: job.transaction.compute_txid(),
+                    claims: claims.cloned().collect(),
+                    paid: Paid {
+                        coins: built.coins.clone(),
+                        fee: built.fee,
+                        weight: built.weight,
+                        parent: bitcoin::Weight::ZERO,
+                        refused: None,
+                        tries: old.as_ref().map_or(0, |old| old.paid.tries),
+                        forced: None,
+                    },
+                };
+                let left = built.left_out.iter().map(|outpoint| (*outpoint, ClaimState::Uneconomic));
+                self.settling.claim_states.extend(left);
+                let replaces = old.iter().map(|old| old.txid).collect();
+                drafts.push((Draft::Claims { attempt, replaces }, built.job));
+            }
+            // What is out stays out.
+            Err(_) if old.is_some() => {}
+            Err(error) => {
+                let state = match error {
+                    BuildError::Uneconomic => ClaimState::Uneconomic,
+                    BuildError::NotEnoughCoins { missing } => ClaimState::NoCoin { missing },
+                    BuildError::OverBudget { needed, allowed } => {
+                        ClaimState::TooDear { lowest: needed, budget: allowed }
+                    }
+                    BuildError::NoAnchor
+                    | BuildError::ImpossibleSum
+                    | BuildError::Signer(_)
+                    | BuildError::Signature(_)
+                    | BuildError::Coin(_) => ClaimState::Faulty { why: error.to_string() },
+                };
+                self.settling
+                    .claim_states
+                    .extend(group.outpoints().map(|outpoint| (outpoint, state.clone())));
+            }
+        }
+    }
+
+    pub(super) fn take_claim_attempt(
+        &mut self,
+        attempt: Attempt,
+        replaces: &[Txid],
+        verified: Verified,
+        outcome: &mut Outcome,
+    ) {
+        let txid = verified.txid();
+        for old in replaces.iter().filter(|old| **old != txid) {
+            self.settling.claims.remove(old);
+            self.unlist(*old, outcome);
+        }
+        outcome.reports.push(DeskReport::ClaimSent {
+            txid,
+            outputs: attempt.claims.len(),
+            fee: attempt.paid.fee,
+            replaces: replaces.first().copied(),
+        });
+        self.settling.claims.insert(txid, attempt);
+        self.listed.entry(txid).or_insert(None);
+        outcome.broadcasts.push(Broadcast::Close(verified));
+    }
+
+    pub(super) fn faulty_claims(&mut self, attempt: &Attempt, why: &str, outcome: &mut Outcome) {
+        for owned in &attempt.claims {
+            let state = ClaimState::Faulty { why: why.to_owned() };
+            self.settling.claim_states.insert(owned.claim.outpoint, state);
+        }
+        let what = format!("the claim {} must not be published: {why}", attempt.txid);
+        outcome.reports.push(DeskReport::Trouble { what });
+    }
+}
+
+/// The attempt that a draft takes the place of.
+struct Old<'a> {
+    txid: Txid,
+    paid: &'a Paid,
+    /// Its claims must part.
+    splits: bool,
+}

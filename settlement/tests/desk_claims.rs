@@ -1,0 +1,202 @@
+//! Claims over a chain in memory: when they leave, in what company, and what becomes of them when the chain changes.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use bitcoin::{Amount, Transaction};
+use channel::claim::{Claim, ClaimKind};
+use channel::event::ChainEvent;
+use channel::ids::OwnerId;
+use common::pair::{Commitment, End, Htlc, Pair};
+use common::rig::{Rig, events, strangers_payment};
+use common::settling::{channel, claim_state, claims, forgotten, give, settle, spends};
+use common::{interpreter_accepts, sat};
+use settlement::desk::{Broadcast, ClaimState};
+
+/// Two HTLCs each way; those of the hub expire soon.
+fn htlcs(tip: u32) -> Vec<Htlc> {
+    vec![
+        Htlc { from: End::Hub, id: 0, sat: 40_000, expiry: tip + 4 },
+        Htlc { from: End::Hub, id: 1, sat: 50_000, expiry: tip + 4 },
+        Htlc { from: End::Wallet, id: 2, sat: 60_000, expiry: tip + 100 },
+        Htlc { from: End::Wallet, id: 3, sat: 70_000, expiry: tip + 100 },
+    ]
+}
+
+/// A commitment in a block, with what the hub may take of it given as its plan.
+fn closed(rig: &mut Rig, of: End) -> (Pair, Commitment, Vec<Claim>) {
+    let pair = channel(rig, 1);
+    let commitment = pair.commitment(of, 7, &htlcs(rig.tip().height));
+    rig.mine(vec![commitment.transaction.clone()]);
+    let height = rig.tip().height;
+    let claims = match of {
+        End::Hub => pair.own_claims(&commitment, height),
+        End::Wallet => pair.their_claims(&commitment, height),
+    };
+    give(rig, pair.plan(None, claims.clone()));
+    (pair, commitment, claims)
+}
+
+fn of_kind(claims: &[Claim], wanted: impl Fn(ClaimKind) -> bool) -> Vec<&Claim> {
+    claims.iter().filter(|claim| wanted(claim.kind)).collect()
+}
+
+#[test]
+fn claims_leave_when_they_are_ripe_and_in_the_company_they_may_keep() {
+    let mut rig = Rig::new();
+    (0..3).for_each(|_| rig.receive(30_000));
+    let (pair, commitment, all) = closed(&mut rig, End::Hub);
+    let told = settle(&mut rig);
+    let success = of_kind(&all, |kind| matches!(kind, ClaimKind::HtlcSuccess { .. }));
+    let [first] = &claims(&told)[..] else { panic!("{told:?}") };
+    assert!(success.iter().all(|claim| spends(first, claim)), "both at once");
+    assert_eq!(first.input.len(), 3, "and a coin that pays");
+    let prevouts: Vec<_> = success.iter().map(|claim| claim.output.clone()).collect();
+    assert_eq!(prevouts.len(), 2);
+    let local = of_kind(&all, |kind| kind == ClaimKind::ToLocal)[0];
+    assert_eq!(claim_state(&rig, &pair, local), ClaimState::Waits { height: local.earliest_height });
+
+    // The other HTLCs ripen, then the balance.
+    let timeouts = of_kind(&all, |kind| matches!(kind, ClaimKind::HtlcTimeout { .. }));
+    while rig.tip().height + 2 < timeouts[0].earliest_height.min(local.earliest_height) {
+        rig.mine(vec![]);
+        assert_eq!(claims(&settle(&mut rig)).len(), 0);
+    }
+    let mut sent: Vec<Transaction> = Vec::new();
+    while rig.tip().height < timeouts[0].earliest_height.max(local.earliest_height) {
+        sent.extend(claims(&settle(&mut rig)));
+        rig.mine(vec![]);
+    }
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    let takes_local = sent.iter().find(|transaction| spends(transaction, local)).unwrap();
+    assert_eq!(takes_local.input.len(), 1, "what nobody contests stays apart");
+    assert!(interpreter_accepts(takes_local, std::slice::from_ref(&local.output)));
+    let takes_timeouts = sent.iter().find(|transaction| spends(transaction, timeouts[0])).unwrap();
+    assert!(spends(takes_timeouts, timeouts[1]));
+
+    // Their second stages follow.
+    rig.mine(vec![first.clone()]);
+    let height = rig.tip().height;
+    let mut plan = all.clone();
+    plan.extend(pair.second_stages(&commitment, first, height));
+    give(&mut rig, pair.plan(None, plan.clone()));
+    assert_eq!(claims(&settle(&mut rig)).len(), 0);
+    assert!(
+        matches!(claim_state(&rig, &pair, success[0]), ClaimState::Spent { txid, .. } if txid == first.compute_txid())
+    );
+    let second = of_kind(&plan, |kind| matches!(kind, ClaimKind::SecondStage { .. }));
+    while rig.tip().height + 1 < second[0].earliest_height {
+        rig.mine(vec![]);
+    }
+    let sent = claims(&settle(&mut rig));
+    let last = sent.iter().find(|transaction| spends(transaction, second[0])).unwrap();
+    assert!(second.iter().all(|claim| spends(last, claim)) && second.len() == 2);
+    rig.restart();
+}
+
+#[test]
+fn a_claim_is_built_again_when_one_of_its_inputs_is_taken() {
+    let mut rig = Rig::new();
+    (0..2).for_each(|_| rig.receive(30_000));
+    let (pair, _, all) = closed(&mut rig, End::Hub);
+    let first = claims(&settle(&mut rig)).remove(0);
+    let success = of_kind(&all, |kind| matches!(kind, ClaimKind::HtlcSuccess { .. }));
+    // The counterparty takes one of the two that the transaction spends.
+    let mut theirs = strangers_payment(success[0].output.clone());
+    theirs.input[0].previous_output = success[0].outpoint;
+    let told = rig.mine(vec![theirs.clone()]);
+    assert!(matches!(events(&told)[..], [ChainEvent::OutputSpent { .. }]));
+    let told = settle(&mut rig);
+    assert_eq!(forgotten(&told), [first.compute_txid()]);
+    let [second] = &claims(&told)[..] else { panic!("{told:?}") };
+    assert!(!spends(second, success[0]) && spends(second, success[1]));
+
+    // And again when that block is undone: now both are free.
+    rig.unmine();
+    let told = settle(&mut rig);
+    let [third] = &claims(&told)[..] else { panic!("{told:?}") };
+    assert!(spends(third, success[0]));
+    assert!(!spends(third, success[1]), "the other one is out already");
+
+    // The plan may be withdrawn, too.
+    give(&mut rig, pair.plan(None, vec![]));
+    let told = settle(&mut rig);
+    assert_eq!(forgotten(&told).len(), 2);
+    assert_eq!(rig.desk.summary().balance.locked, Amount::ZERO);
+}
+
+#[test]
+fn a_claim_stays_when_its_own_block_is_undone_and_is_replaced_when_something_else_is_wanted() {
+    let mut rig = Rig::new();
+    let (pair, _, all) = closed(&mut rig, End::Wallet);
+    let told = settle(&mut rig);
+    let sent = claims(&told);
+    let remote = of_kind(&all, |kind| kind == ClaimKind::ToRemote)[0];
+    let takes_remote = sent.iter().find(|transaction| spends(transaction, remote)).unwrap().clone();
+    rig.mine(vec![takes_remote.clone()]);
+    assert_eq!(claims(&settle(&mut rig)).len(), 0);
+    let told = rig.unmine();
+    let undone =
+        |what: &Broadcast| matches!(what, Broadcast::Undone(txid) if *txid == takes_remote.compute_txid());
+    assert!(told.broadcasts.iter().any(undone));
+    assert_eq!(claims(&settle(&mut rig)).len(), 0, "the same one is out again");
+
+    // A claim of the same output by another path replaces it, and pays more than it.
+    let success = of_kind(&all, |kind| matches!(kind, ClaimKind::HtlcSuccess { .. }))[0].clone();
+    let old = sent.iter().find(|transaction| spends(transaction, &success)).unwrap();
+    let mut other = all.clone();
+    for claim in &mut other {
+        if claim.outpoint == success.outpoint {
+            claim.earliest_height += 50;
+        }
+    }
+    give(&mut rig, pair.plan(None, other));
+    let told = settle(&mut rig);
+    assert_eq!(forgotten(&told), [old.compute_txid()]);
+    let [new] = &claims(&told)[..] else { panic!("{told:?}") };
+    assert!(!spends(new, &success), "what is not ripe any more is left out");
+    let fee = |transaction: &Transaction| {
+        let spent = transaction.input.iter().map(|input| {
+            all.iter().find(|claim| claim.outpoint == input.previous_output).unwrap().output.value
+        });
+        spent.sum::<Amount>() - transaction.output.iter().map(|output| output.value).sum::<Amount>()
+    };
+    assert!(fee(new) > fee(old), "{} {}", fee(new), fee(old));
+}
+
+#[test]
+fn a_revoked_commitment_is_taken_whole_and_without_a_coin() {
+    let mut rig = Rig::new();
+    let pair = channel(&mut rig, 1);
+    let cheat = pair.commitment(End::Wallet, 3, &htlcs(rig.tip().height));
+    rig.mine(vec![cheat.transaction.clone()]);
+    let penalties = pair.penalties(&cheat, rig.tip().height);
+    give(&mut rig, pair.plan(None, penalties.clone()));
+    rig.restart();
+    give(&mut rig, pair.plan(None, penalties.clone()));
+    let sent = claims(&settle(&mut rig));
+    assert!(penalties.iter().all(|claim| sent.iter().any(|transaction| spends(transaction, claim))));
+    rig.mine(sent);
+    for claim in &penalties {
+        assert!(matches!(claim_state(&rig, &pair, claim), ClaimState::Spent { .. }));
+    }
+    let taken: Amount = penalties.iter().map(|claim| claim.output.value).sum();
+    let fees = taken - rig.desk.summary().balance.confirmed;
+    assert!(fees < sat(5_000), "{fees}");
+}
+
+#[test]
+fn a_transaction_of_the_mempool_is_told_once_to_those_it_concerns() {
+    let mut rig = Rig::new();
+    let (pair, _, all) = closed(&mut rig, End::Hub);
+    let watched = rig.desk.mempool_watches();
+    assert!(all.iter().all(|claim| watched.contains(&(pair.owner(), claim.outpoint))));
+    let mut theirs = strangers_payment(all[1].output.clone());
+    theirs.input[0].previous_output = all[1].outpoint;
+    let outcome = rig.desk.seen_in_mempool(vec![(pair.owner(), theirs.clone())]);
+    let told = rig.perform(outcome);
+    assert_eq!(events(&told), [&ChainEvent::SeenInMempool { transaction: theirs.clone() }]);
+    let outcome = rig.desk.seen_in_mempool(vec![(pair.owner(), theirs.clone()), (OwnerId(1), theirs)]);
+    assert!(rig.perform(outcome).commands.is_empty(), "once, and no strangers");
+}
