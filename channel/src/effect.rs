@@ -5,6 +5,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Msat;
+use crate::channel::{CommitmentOwner, OutputPart};
 use crate::commitment::HtlcSpec;
 use crate::error::FailureCause;
 use crate::event::AbortReason;
@@ -154,7 +155,8 @@ pub enum Report {
     ClosingUndone {
         txid: Txid,
     },
-    /// Final. `paid_sat` is what the wallet's output holds, on both sides.
+    /// Final. Of an agreed close `paid_sat` is what the wallet's output holds, on both sides; of a close by a commitment
+    /// what this side took.
     Closed {
         txid: Txid,
         height: u32,
@@ -163,6 +165,36 @@ pub enum Report {
     /// Gave up: the channel fails on the chain.
     Failed {
         cause: FailureCause,
+    },
+    /// A commitment is in a block.
+    CommitmentConfirmed {
+        txid: Txid,
+        height: u32,
+        whose: CommitmentOwner,
+        number: u64,
+    },
+    /// The block with the commitment was disconnected.
+    CommitmentUndone {
+        txid: Txid,
+    },
+    /// An output that concerns us was spent in a block.
+    OutputSpent {
+        outpoint: OutPoint,
+        kind: OutputPart,
+        value_sat: u64,
+        by_us: bool,
+        txid: Txid,
+        height: u32,
+    },
+    /// The block with that spend was disconnected.
+    OutputSpendUndone {
+        outpoint: OutPoint,
+        txid: Txid,
+    },
+    /// The counterparty showed the preimage of an HTLC of ours to the chain: it was paid.
+    PreimageFound {
+        htlc_id: u64,
+        payment_hash: PaymentHash,
     },
 }
 
@@ -180,6 +212,9 @@ pub enum OpeningFailure {
     Violation(crate::error::Violation),
     #[error("the funding transaction did not confirm")]
     NeverConfirmed,
+    /// Also of a channel that was open before a reorganisation: no commitment of it can ever be in a block.
+    #[error("another transaction took the funding's coins for good")]
+    FundingReplaced,
 }
 
 /// Why this wallet does not agree to closing terms.

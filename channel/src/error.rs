@@ -8,6 +8,7 @@ use crate::failure::FailureReason;
 use crate::funding::FundingFlaw;
 use crate::ids::SessionId;
 use crate::keys::Point;
+use crate::seal::OpenError;
 
 pub use crate::violation::{FailureCause, Violation};
 
@@ -190,6 +191,27 @@ impl Refusal {
             | Self::NoDeadline { .. } => FailureReason::ChannelUnavailable,
         }
     }
+}
+
+/// Why a channel is not made again from what a peer says of it: nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoveryFlaw {
+    #[error("the sealed essentials do not open: {0}")]
+    Sealed(#[from] OpenError),
+    #[error("the essentials name another channel than the sealed ones")]
+    ChannelId,
+    #[error("the essentials come from another node than the sealed ones name")]
+    Node,
+    #[error("the essentials name another funding output than the sealed ones")]
+    Outpoint,
+    #[error("the essentials name another capacity than the sealed ones")]
+    Capacity,
+    #[error("the essentials name another funding key of the counterparty than the sealed ones")]
+    CounterpartyKey,
+    #[error("the essentials name other keys of ours than the seed gives")]
+    OwnKeys,
+    #[error(transparent)]
+    Parameters(#[from] ParameterFlaw),
 }
 
 /// A parameter of an opening that cannot be agreed to (BOLT 2, "The `open_channel` Message"). In

@@ -10,6 +10,19 @@ use crate::ids::{ChannelId, OwnerId, SessionId};
 use crate::keys::Point;
 use crate::message::{ClosingTerms, Message};
 
+/// Makes a channel again, for a wallet that lost its data, from what the counterparty kept for it. The first input of
+/// that channel.
+#[derive(Clone, Debug)]
+pub struct RecoverRequest {
+    pub owner: OwnerId,
+    /// As the session names it.
+    pub channel_id: ChannelId,
+    pub role: Role,
+    /// Whose essentials they are.
+    pub counterparty_node: Point,
+    pub session: SessionId,
+}
+
 /// Something that asks the channel to change.
 #[derive(Clone, Debug)]
 pub enum Event {

@@ -79,6 +79,13 @@ pub const OUTGOING_GRACE_BLOCKS: u32 = 3;
 /// (BOLT 2, "cltv_expiry_delta Selection": twice the grace and the depth of reorganisation).
 pub const CLAIM_MARGIN_BLOCKS: u32 = 12;
 
+/// Of those blocks, the ones left for the claim: our commitment must be in a block before them.
+pub const SUCCESS_CLAIM_BLOCKS: u32 = 6;
+
+/// Blocks that our commitment has to get into one, from the moment its channel is closed for an HTLC that we offered: with
+/// [`TIMEOUT_CLAIM_BLOCKS`] still within the 34 that BOLT 2 counts.
+pub const COMMITMENT_CONFIRM_BLOCKS: u32 = 12;
+
 /// Blocks after the first that may hold it, by which the claim of an HTLC that we offered and that expired should be in a
 /// block: only when it is final there is the HTLC it pays for failed, and that must happen before the one who
 /// paid us closes its channel (34 blocks or more later, BOLT 2, "cltv_expiry_delta Selection").

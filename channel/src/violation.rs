@@ -130,6 +130,21 @@ pub enum FailureCause {
     /// Wallet: the hub holds the ticket and did not close, or the batch that it handed over does not confirm.
     #[error("the agreed close was not in the chain at height {height}")]
     CloseOverdue { height: u32 },
+    /// Its latest commitment, or the one before that was not revoked yet.
+    #[error("the counterparty closed the channel with {txid}")]
+    CounterpartyClosed { txid: Txid },
+    /// Everything in it is ours.
+    #[error("the counterparty cheated: {txid} is its revoked commitment {number}")]
+    Cheated { txid: Txid, number: u64 },
+    /// Published by a copy of this side's data, not by this channel.
+    #[error("{txid}, this side's own commitment, was published by another copy of its data")]
+    PublishedElsewhere { txid: Txid },
+    /// The counterparty has a newer state than ours: publishing ours could cost everything.
+    #[error("this side lost data: {txid} is commitment {number} of the counterparty, newer than any known")]
+    NewerCommitment { txid: Txid, number: u64 },
+    /// Made again from what the counterparty kept for us: there is no state to publish.
+    #[error("this side lost its data and asks the counterparty to close")]
+    DataLost,
 }
 
 impl FailureCause {
@@ -142,8 +157,15 @@ impl FailureCause {
             | Self::Counterparty
             | Self::HtlcDeadline { .. }
             | Self::SignedAddExpired { .. }
-            | Self::CloseOverdue { .. } => true,
-            Self::WrongFunding | Self::UnexpectedSpend { .. } | Self::Behind { .. } => false,
+            | Self::CloseOverdue { .. }
+            | Self::CounterpartyClosed { .. }
+            | Self::Cheated { .. }
+            | Self::PublishedElsewhere { .. } => true,
+            Self::WrongFunding
+            | Self::UnexpectedSpend { .. }
+            | Self::Behind { .. }
+            | Self::NewerCommitment { .. }
+            | Self::DataLost => false,
         }
     }
 }

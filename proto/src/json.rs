@@ -137,6 +137,19 @@ fn happened(kind: &Kind) -> (&'static str, Value) {
         ),
         Kind::Closing(event) => ("closing", json!({ "txid": txid(&event.txid), "height": event.height })),
         Kind::ClosingUndone(event) => ("closing_undone", json!({ "txid": txid(&event.txid) })),
+        Kind::ChainStep(event) => (
+            "chain_step",
+            json!({
+                "what": event.what,
+                "txid": txid(&event.txid),
+                "height": event.height,
+                "outpoint": outpoint_text(event.outpoint.as_ref()),
+                "value_sat": event.value_sat,
+                "kind": event.kind,
+                "by_us": event.by_us,
+                "payment_hash": hex::encode(&event.payment_hash),
+            }),
+        ),
         Kind::Closed(event) => (
             "closed",
             json!({ "txid": txid(&event.txid), "height": event.height, "paid_sat": event.paid_sat }),

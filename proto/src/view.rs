@@ -1,7 +1,7 @@
 //! Channels and what happened to them, as the operator's and the wallets' services show them.
 
 use channel::amount::Msat;
-use channel::channel::{ChannelView, ConnectionView, PhaseView};
+use channel::channel::{ChannelView, CommitmentOwner, ConnectionView, OutputPart, PhaseView};
 use channel::effect::Report;
 use channel::ids::StreamId;
 use channel::parameters::Side;
@@ -138,6 +138,11 @@ pub fn report_out(report: &Report) -> Kind {
             Kind::Closed(event::Closed { txid: txid_out(txid), height: *height, paid_sat: *paid_sat })
         }
         Report::Failed { cause } => Kind::Failed(event::Failed { why: cause.to_string() }),
+        Report::CommitmentConfirmed { .. }
+        | Report::CommitmentUndone { .. }
+        | Report::OutputSpent { .. }
+        | Report::OutputSpendUndone { .. }
+        | Report::PreimageFound { .. } => Kind::ChainStep(chain_step(report)),
         Report::HtlcReceived { htlc_id, payment_hash, amount_msat, stream } => match stream {
             Some(stream) => Kind::StreamTicks(tick(stream, pb::TickStage::Received, amount_msat)),
             None => Kind::HtlcReceived(event::HtlcReceived {
@@ -172,6 +177,68 @@ pub fn report_out(report: &Report) -> Kind {
                 incoming_msat: amount_msat.to_u64(),
             }),
         },
+    }
+}
+
+/// A step of a close by a commitment; of other reports nothing but an empty step.
+fn chain_step(report: &Report) -> event::ChainStep {
+    let empty = event::ChainStep::default();
+    if let Report::CommitmentConfirmed { txid, height, whose, number: _ } = report {
+        let (what, kind) = ("commitment_confirmed".to_owned(), owner_word(*whose).to_owned());
+        return event::ChainStep { what, kind, txid: txid_out(txid), height: *height, ..empty };
+    }
+    if let Report::CommitmentUndone { txid } = report {
+        return event::ChainStep { what: "commitment_undone".to_owned(), txid: txid_out(txid), ..empty };
+    }
+    if let Report::OutputSpent { outpoint, kind, value_sat, by_us, txid, height } = report {
+        return event::ChainStep {
+            what: "output_spent".to_owned(),
+            txid: txid_out(txid),
+            height: *height,
+            outpoint: Some(outpoint_out(outpoint)),
+            value_sat: *value_sat,
+            kind: part_word(*kind).to_owned(),
+            by_us: *by_us,
+            ..empty
+        };
+    }
+    if let Report::OutputSpendUndone { outpoint, txid } = report {
+        return event::ChainStep {
+            what: "output_spend_undone".to_owned(),
+            txid: txid_out(txid),
+            outpoint: Some(outpoint_out(outpoint)),
+            ..empty
+        };
+    }
+    if let Report::PreimageFound { htlc_id: _, payment_hash } = report {
+        let payment_hash = bytes(payment_hash.as_bytes());
+        return event::ChainStep { what: "preimage_found".to_owned(), payment_hash, ..empty };
+    }
+    empty
+}
+
+/// Whose a commitment is, as a word.
+pub fn owner_word(whose: CommitmentOwner) -> &'static str {
+    match whose {
+        CommitmentOwner::Ours => "ours",
+        CommitmentOwner::Theirs => "theirs",
+        CommitmentOwner::Revoked => "revoked",
+        CommitmentOwner::Newer => "newer",
+        CommitmentOwner::Unknown => "unknown",
+    }
+}
+
+/// What an output of a commitment is, as a word.
+pub fn part_word(part: OutputPart) -> &'static str {
+    match part {
+        OutputPart::ToLocal => "to_local",
+        OutputPart::ToRemote => "to_remote",
+        OutputPart::HtlcOffered { .. } => "htlc_offered",
+        OutputPart::HtlcReceived { .. } => "htlc_received",
+        OutputPart::SecondStage { .. } => "second_stage",
+        OutputPart::PenaltyToLocal => "penalty_to_local",
+        OutputPart::PenaltyHtlc { .. } => "penalty_htlc",
+        OutputPart::PenaltySecondStage { .. } => "penalty_second_stage",
     }
 }
 

@@ -210,6 +210,8 @@ mod tests {
             holder_to_self_delay_blocks: 144,
             counterparty_to_self_delay_blocks: 2_016,
             next_deadline: None,
+            onchain: None,
+            awaiting: None,
             paid_sat: 599_800,
         }
     }

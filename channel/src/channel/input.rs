@@ -1,9 +1,10 @@
 //! What a journal holds of a channel: decisions already checked. Replaying them in order gives the channel
 //! again.
 
-use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use serde::{Deserialize, Serialize};
 
+use super::onchain::{OnChain, Spend};
 use super::state::{Names, Terms};
 use crate::closing::ClosingTerms;
 use crate::commitment::CommitmentSignatures;
@@ -140,6 +141,40 @@ pub(super) enum Kind {
     GivenUp {
         ids: Vec<u64>,
     },
+    Recovered(Box<Recovered>),
+    /// A spend of the funding that is not the agreed close. `cause` fails the channel if nothing did before.
+    CommitmentFound {
+        onchain: Box<OnChain>,
+        cause: FailureCause,
+    },
+    /// A spend of an output that concerns us, the delayed output that it makes, and preimages in it.
+    OutputSpent {
+        outpoint: OutPoint,
+        spend: Spend,
+        second_stage: Option<(OutPoint, TxOut)>,
+        preimages: Vec<(u64, Preimage)>,
+    },
+    OutputUndone {
+        outpoint: OutPoint,
+    },
+    OutputFinal {
+        outpoint: OutPoint,
+    },
+    /// Preimages of HTLCs that we offered, by their ids.
+    PreimagesSeen {
+        preimages: Vec<(u64, Preimage)>,
+    },
+    /// A conflicting spend of what the funding spends is final.
+    FundingReplaced,
+}
+
+/// The first input of a channel whose data this side lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Recovered {
+    pub(super) names: Names,
+    pub(super) terms: Terms,
+    pub(super) outpoint: OutPoint,
+    pub(super) session: SessionId,
 }
 
 /// The first input of a channel.

@@ -10,8 +10,8 @@
 //! - Our own signatures and secrets are in neither: effects name them and [`Channel::message`] makes them at
 //!   release.
 //!
-//! The host's duties: one first input ([`Channel::check_open`] or [`Channel::check_accept`]), then every
-//! event through `check`; inputs applied in the order they are journaled; a [`Violation`] turned into
+//! The host's duties: one first input ([`Channel::check_open`], [`Channel::check_accept`] or
+//! [`Channel::check_recovered`]), then every event through `check`; inputs applied in the order they are journaled; a [`Violation`] turned into
 //! [`Channel::violated`]; after a restart `Command::Disconnected`, the chain followed to its tip, then
 //! [`Channel::resume`].
 //!
@@ -24,13 +24,17 @@
 //! | `check` | from events to inputs |
 //! | `apply` | from inputs to the next state and effects |
 //! | `release` | from effects to signed messages |
-//! | `resume`, `snapshot`, `view` | after a restart; as bytes; for people |
+//! | `onchain`, `plan` | the commitment in the chain; what is to be done there |
+//! | `resume`, `snapshot`, `view`, `onchain_view` | after a restart; as bytes; for people |
 
 mod apply;
 mod books;
 mod check;
 mod htlc;
 mod input;
+mod onchain;
+mod onchain_view;
+mod plan;
 mod release;
 mod resume;
 mod snapshot;
@@ -59,6 +63,7 @@ use crate::policy::Policy;
 use crate::signer::Signer;
 
 pub use input::{DecodeError, Input};
+pub use onchain_view::{Awaiting, CommitmentOwner, OnchainView, OutputPart, OutputState, OutputView};
 pub use view::{ChannelView, ConnectionView, PhaseView, PublishJob, ReadyTicket};
 
 /// What `check` may look at besides the channel.
@@ -99,8 +104,13 @@ pub struct Channel {
 impl Channel {
     /// The channel that a first input opens.
     pub fn from_first(input: &Input, effects: &mut Vec<Effect>) -> Result<Self, NotAnOpening> {
-        let (Kind::Opened(first) | Kind::Accepted(first)) = &input.0 else { return Err(NotAnOpening) };
-        let state = State::first(first);
+        let state = if let Kind::Opened(first) | Kind::Accepted(first) = &input.0 {
+            State::first(first)
+        } else if let Kind::Recovered(recovered) = &input.0 {
+            State::recovered(recovered)
+        } else {
+            return Err(NotAnOpening);
+        };
         state.first_effects(&mut Out::new(effects));
         Ok(Self::from_state(state))
     }

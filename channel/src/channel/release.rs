@@ -1,12 +1,8 @@
 //! At release: what effects named becomes messages. Only here are our secrets used, after the rows that rest
 //! on them are durable.
 
-use bitcoin::Amount;
-
 use super::Channel;
 use super::htlc::Which;
-use super::state::Phase;
-use crate::claim::OnchainPlan;
 use crate::commitment::{CommitmentSignatures, CommitmentSpec, CommitmentTransaction};
 use crate::effect::ToSend;
 use crate::event::Role;
@@ -184,71 +180,5 @@ impl Channel {
             }),
             Role::Wallet => None,
         }
-    }
-
-    /// What the chain's side is to do for this channel now. Given again with every [`Effect::PlanChanged`](crate::effect::Effect::PlanChanged).
-    pub fn onchain_plan(&self, signer: &dyn Signer) -> OnchainPlan {
-        OnchainPlan {
-            owner: self.state.names.owner,
-            channel_id: self.state.names.channel_id,
-            key_id: self.state.names.key_id,
-            publish: self.publish_job(signer),
-            claims: Vec::new(),
-        }
-    }
-
-    /// The number of the counterparty's commitment that this spend of the funding is, if it was revoked: what the
-    /// revocation log must be asked for.
-    pub fn revoked_number(&self, _spend: &bitcoin::Transaction) -> Option<u64> {
-        None
-    }
-
-    /// Failed: our latest commitment, fully signed. None where publishing it would be wrong: we may be
-    /// behind, the funding is not what was agreed, or it is spent.
-    pub fn publish_job(&self, signer: &dyn Signer) -> Option<super::PublishJob> {
-        match &self.state.phase {
-            Phase::Failed { cause } if cause.may_publish() => {}
-            Phase::Failed { .. }
-            | Phase::Proposed
-            | Phase::Building
-            | Phase::FundingSent
-            | Phase::Accepted
-            | Phase::AwaitingConfirmation
-            | Phase::Open
-            | Phase::Frozen
-            | Phase::Closing { .. }
-            | Phase::Closed { .. }
-            | Phase::Aborted { .. } => return None,
-        }
-        let key_id = self.state.names.key_id;
-        let parameters = self.context();
-        let signatures = self.state.holder.signatures.clone()?;
-        let balances = self.state.books.holder.latest;
-        let spec = CommitmentSpec {
-            number: self.state.holder.number,
-            to_broadcaster: balances.holder,
-            to_countersignatory: balances.counterparty,
-            htlcs: self.state.htlcs.specs(Side::Holder, Which::latest),
-            feerate_sat_per_kw: 0,
-        };
-        let outputs = parameters.htlc_outputs(&spec);
-        let keys = signer.holder_commitment_keys(&key_id, parameters, spec.number, outputs);
-        let commitment = CommitmentTransaction::build(parameters, Side::Holder, &keys, &spec).ok()?;
-        let own = signer.sign_holder_commitment(&key_id, parameters, &commitment).ok()?;
-        let transaction = commitment.signed(parameters, &own, &signatures.commitment).ok()?;
-        Some(super::PublishJob {
-            owner: self.state.names.owner,
-            channel_id: self.state.names.channel_id,
-            key_id,
-            funding_amount: self.state.funding_amount(),
-            preimages: self.known_preimages(),
-            funding_script: parameters.funding_script().clone(),
-            proven_current: false,
-            deadline: None,
-            value_at_stake: Amount::from_sat(self.state.books.holder.latest.holder.to_sat_floor().to_sat()),
-            commitment,
-            counterparty_signatures: signatures,
-            transaction,
-        })
     }
 }

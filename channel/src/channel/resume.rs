@@ -13,7 +13,9 @@ impl Channel {
     /// broadcasts, tickets, publish jobs.
     pub fn resume(&self, effects: &mut Vec<Effect>) {
         let state = &self.state;
-        effects.extend(state.htlcs.received.keys().filter_map(|id| state.offer_effect(*id)));
+        if !matches!(state.phase, Phase::Closed { .. } | Phase::Aborted { .. }) {
+            effects.extend(state.htlcs.received.keys().filter_map(|id| state.offer_effect(*id)));
+        }
         for ((incoming, htlc_id), forwarded) in &state.forwards {
             if let (Some(result), false) = (forwarded.result, forwarded.acknowledged) {
                 let attempt = forwarded.attempt;

@@ -10,7 +10,7 @@ use crate::amount::Msat;
 use crate::parameters::Side;
 
 /// Raised with each change of what a snapshot holds; an older one is then migrated here.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Channel {
     /// Everything, as bytes with a version in front.

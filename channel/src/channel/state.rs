@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::books::Books;
 use super::htlc::Htlcs;
+use super::onchain::OnChain;
 use crate::amount::Msat;
 use crate::bytes::KeyId;
 use crate::closing::ClosingTerms;
@@ -254,6 +255,8 @@ pub(super) struct State {
     pub(super) sealed: Vec<u8>,
     pub(super) shutdowns: Shutdowns,
     pub(super) closing: Closing,
+    /// The spend of the funding that the chain holds, unless it is the agreed close.
+    pub(super) onchain: Option<OnChain>,
 }
 
 impl State {

@@ -4,6 +4,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 
 use super::Channel;
 use super::htlc::{HtlcState, Removal, Which};
+use super::onchain_view::{Awaiting, OnchainView};
 use super::state::{Connection, Phase};
 use crate::amount::Msat;
 use crate::bytes::{KeyId, PaymentHash};
@@ -102,7 +103,12 @@ pub struct ChannelView {
     pub counterparty_to_self_delay_blocks: u16,
     /// The height at which an HTLC must be resolved on the chain.
     pub next_deadline: Option<u32>,
-    /// What the wallet's output of the agreed close holds, once that close is in a block; 0 before.
+    /// The commitment that the chain holds, if it holds one.
+    pub onchain: Option<OnchainView>,
+    /// What a channel that ends waits for.
+    pub awaiting: Option<Awaiting>,
+    /// What the wallet's output of the agreed close holds, once that close is in a block; of a channel that closed by a
+    /// commitment, what this side took from it. 0 before.
     pub paid_sat: u64,
 }
 
@@ -198,6 +204,8 @@ impl Channel {
                 .map_or(0, |theirs| theirs.to_self_delay_blocks),
             counterparty_to_self_delay_blocks: state.terms.holder.to_self_delay_blocks,
             next_deadline: self.htlc_deadline(),
+            onchain: self.onchain(),
+            awaiting: self.awaiting(),
             paid_sat: match state.phase {
                 Phase::Closing { .. } | Phase::Closed { .. } => state.closing.paid_sat,
                 Phase::Proposed

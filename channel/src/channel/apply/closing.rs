@@ -79,6 +79,7 @@ impl State {
         if let Phase::Failed { cause } = &self.phase {
             self.closing.given_up = Some(cause.clone());
         }
+        self.onchain = None;
         self.phase = Phase::Closing { txid, height };
         self.closing.paid_sat = paid_sat;
         out.report(Report::Closing { txid, height });
@@ -95,6 +96,8 @@ impl State {
                 }
                 None => self.phase = Phase::Frozen,
             }
+        } else {
+            self.commitment_undone(out);
         }
     }
 
@@ -104,6 +107,8 @@ impl State {
             self.closing.handed_over = None;
             out.report(Report::Closed { txid, height, paid_sat: self.closing.paid_sat });
             self.finish_if_done(out);
+        } else {
+            self.commitment_final(out);
         }
     }
 
@@ -137,6 +142,11 @@ fn opening_failure(cause: FailureCause) -> OpeningFailure {
         | FailureCause::Behind { .. }
         | FailureCause::HtlcDeadline { .. }
         | FailureCause::SignedAddExpired { .. }
-        | FailureCause::CloseOverdue { .. } => OpeningFailure::NeverConfirmed,
+        | FailureCause::CloseOverdue { .. }
+        | FailureCause::CounterpartyClosed { .. }
+        | FailureCause::Cheated { .. }
+        | FailureCause::PublishedElsewhere { .. }
+        | FailureCause::NewerCommitment { .. }
+        | FailureCause::DataLost => OpeningFailure::NeverConfirmed,
     }
 }

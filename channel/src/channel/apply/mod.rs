@@ -3,6 +3,7 @@
 
 mod closing;
 mod forward;
+mod onchain;
 mod opening;
 mod rounds;
 mod session;
@@ -58,7 +59,7 @@ impl State {
             Kind::Reestablished { missing } => self.reestablished(*missing, out),
             Kind::ProvenBehind { number } => self.proven_behind(*number, out),
             // A first input makes the channel; it is never applied to one.
-            Kind::Opened(_) | Kind::Accepted(_) => {}
+            Kind::Opened(_) | Kind::Accepted(_) | Kind::Recovered(_) => {}
             Kind::AcceptReceived { minimum_depth, counterparty } => {
                 self.accept_received(*minimum_depth, counterparty, out);
             }
@@ -86,6 +87,15 @@ impl State {
             Kind::Failed { cause } => self.failed(cause.clone(), out),
             Kind::GivenUp { ids } => self.given_up(ids, out),
             Kind::OffersLate { dropped } => self.drop_late_offers(dropped, out),
+            Kind::CommitmentFound { onchain, cause } => self.commitment_found(onchain, cause, out),
+            Kind::OutputSpent { outpoint, spend, second_stage, preimages } => {
+                self.preimages_seen(preimages, out);
+                self.output_spent(*outpoint, *spend, second_stage.as_ref(), out);
+            }
+            Kind::OutputUndone { outpoint } => self.output_undone(*outpoint, out),
+            Kind::OutputFinal { outpoint } => self.output_final(*outpoint, out),
+            Kind::PreimagesSeen { preimages } => self.preimages_seen(preimages, out),
+            Kind::FundingReplaced => self.funding_replaced(out),
         }
     }
 

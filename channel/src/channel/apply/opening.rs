@@ -4,7 +4,7 @@ use bitcoin::{Amount, OutPoint, Transaction};
 
 use super::super::books::Books;
 use super::super::htlc::Htlcs;
-use super::super::input::First;
+use super::super::input::{First, Recovered};
 use super::super::state::{
     Closing, Confirmed, Connection, CounterpartyCommitment, Funding, HolderCommitment, LastSent, Phase,
     Shutdowns, State, Updates,
@@ -13,6 +13,7 @@ use super::Out;
 use crate::amount::Msat;
 use crate::commitment::CommitmentSignatures;
 use crate::effect::{Effect, OpeningFailure, Report, ToSend};
+use crate::error::FailureCause;
 use crate::keys::CompactSignature;
 use crate::message::{Message, SideParameters};
 use crate::parameters::Side;
@@ -49,11 +50,31 @@ impl State {
             sealed: Vec::new(),
             shutdowns: Shutdowns::default(),
             closing: Closing::default(),
+            onchain: None,
+        }
+    }
+
+    /// A channel whose data this side lost: it has a funding to watch, and nothing to publish.
+    pub(in super::super) fn recovered(recovered: &Recovered) -> Self {
+        let Recovered { names, terms, outpoint, session } = recovered;
+        let first = First { names: *names, terms: terms.clone(), session: *session };
+        Self {
+            phase: Phase::Failed { cause: FailureCause::DataLost },
+            connection: Connection::Reestablishing(*session),
+            funding: Some(new_funding(*outpoint, None)),
+            ..Self::first(&first)
         }
     }
 
     /// What the first input asks for.
     pub(in super::super) fn first_effects(&self, out: &mut Out<'_>) {
+        if let (Phase::Failed { cause }, Some(funding)) = (&self.phase, &self.funding) {
+            out.push(self.watch_funding(funding.outpoint));
+            out.push(Effect::Send(self.channel_error()));
+            out.push(Effect::PlanChanged);
+            out.report(Report::Failed { cause: cause.clone() });
+            return;
+        }
         match self.terms.opener {
             Side::Holder => self.send(ToSend::OpenChannel, out),
             Side::Counterparty => self.send(ToSend::AcceptChannel, out),
@@ -139,7 +160,8 @@ impl State {
             }
             OpeningFailure::Disconnected
             | OpeningFailure::Counterparty { .. }
-            | OpeningFailure::NeverConfirmed => {}
+            | OpeningFailure::NeverConfirmed
+            | OpeningFailure::FundingReplaced => {}
         }
         if self.terms.opener == Side::Holder {
             let transaction = self.funding.as_mut().and_then(|funding| funding.transaction.take());
@@ -177,6 +199,9 @@ impl State {
         funding.deep = true;
         // The chain keeps it from now on.
         funding.transaction = None;
+        if matches!(self.phase, Phase::Failed { .. }) {
+            return;
+        }
         if !std::mem::replace(&mut funding.holder_ready, true) {
             self.send_message(Message::ChannelReady, out);
         }

@@ -8,6 +8,7 @@ use crate::commitment::CommitmentSignatures;
 use crate::effect::{Effect, Report, ToSend};
 use crate::failure::FailureReason;
 use crate::forward::{ForwardKey, ForwardResult, Offer, RouteChoice};
+use crate::ids::OwnerId;
 use crate::keys::Point;
 use crate::message::{Recipient, UpdateAddHtlc};
 use crate::parameters::Side;
@@ -266,10 +267,14 @@ impl State {
         out.report(self.received_report(htlc));
     }
 
-    fn received_report(&self, htlc: Received) -> Report {
-        // Refused without asking anybody: the attempt 0 of nobody but this channel.
-        let (attempt, to) =
-            htlc.route.as_ref().map_or((0, self.names.owner), |route| (route.attempt, route.to));
+    /// The attempt and the owner that an HTLC went to last: if it was refused without asking anybody, the attempt 0 of
+    /// nobody but this channel.
+    pub(super) fn last_choice(&self, htlc: &Received) -> (u32, OwnerId) {
+        htlc.route.as_ref().map_or((0, self.names.owner), |route| (route.attempt, route.to))
+    }
+
+    pub(super) fn received_report(&self, htlc: Received) -> Report {
+        let (attempt, to) = self.last_choice(&htlc);
         let key = ForwardKey { incoming: self.names.owner, htlc_id: htlc.add.id, attempt };
         let UpdateAddHtlc { amount_msat, payment_hash, .. } = htlc.add;
         let stream = stream_of(&htlc.add.recipient);

@@ -22,6 +22,8 @@ impl State {
         self.closing.proposed_in_session = false;
         out.push(Effect::Send(match &self.phase {
             Phase::Failed { cause } if cause.may_publish() => self.channel_error(),
+            // Nothing to compare: the counterparty is asked to publish.
+            Phase::Failed { cause: FailureCause::DataLost } => self.channel_error(),
             Phase::Closed { .. } | Phase::Aborted { .. } => self.channel_error(),
             Phase::Proposed
             | Phase::Building

@@ -68,6 +68,8 @@ impl State {
                 // Claims on the chain need it: the publish job has one preimage more.
                 out.push(Effect::PlanChanged);
             }
+            // An output that we will not claim keeps nobody waiting.
+            self.progress(out);
             return;
         }
         htlc.state = HtlcState::RemoveSent;

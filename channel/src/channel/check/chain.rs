@@ -1,18 +1,21 @@
 //! The chain's word. It is neither refused nor disputed: what does not fit the channel fails it.
 
-use bitcoin::{OutPoint, Transaction, Txid};
+use bitcoin::{OutPoint, Txid};
 
+use super::onchain::InBlock;
 use super::{Verdict, decided, refused};
+use crate::channel::htlc::Offered;
 use crate::channel::input::{Input, Kind};
 use crate::channel::state::{Funding, Phase};
-use crate::channel::{Channel, Checked};
+use crate::channel::{Channel, Checked, Context};
+use crate::commitment::HtlcSpec;
 use crate::effect::OpeningFailure;
 use crate::error::{FailureCause, Refusal};
 use crate::event::{ChainEvent, Role};
 use crate::limits::{CLAIM_MARGIN_BLOCKS, HANDED_OVER_GRACE_BLOCKS, OUTGOING_GRACE_BLOCKS};
 
 impl Channel {
-    pub(super) fn check_chain(&self, event: ChainEvent) -> Verdict {
+    pub(super) fn check_chain(&self, event: ChainEvent, context: &Context<'_>) -> Verdict {
         let Some(funding) = &self.state.funding else { return refused(Refusal::NoFunding) };
         match event {
             ChainEvent::FundingConfirmed { height, block_index, output } => {
@@ -20,6 +23,9 @@ impl Channel {
                     return Ok(Checked::Nothing);
                 }
                 if !self.is_our_funding(output.as_ref()) {
+                    if self.state.phase == (Phase::Failed { cause: FailureCause::WrongFunding }) {
+                        return Ok(Checked::Nothing);
+                    }
                     return decided(Kind::Failed { cause: FailureCause::WrongFunding });
                 }
                 decided(Kind::FundingConfirmed { height, block_index })
@@ -37,17 +43,22 @@ impl Channel {
                 decided(Kind::FundingDeep)
             }
             ChainEvent::FundingNeverConfirms { .. } => self.check_never_confirms(funding),
-            ChainEvent::FundingSpent { height, transaction, revoked_htlcs: _ } => {
-                self.check_spent(funding.outpoint, height, &transaction)
+            ChainEvent::FundingSpent { height, transaction, revoked_htlcs } => {
+                let txid = transaction.compute_txid();
+                let spend = InBlock { transaction: &transaction, txid, height };
+                self.check_spent(funding.outpoint, &spend, revoked_htlcs, context)
             }
             ChainEvent::SpendUndone { txid } if self.closes_with(txid) => decided(Kind::SpendUndone),
             ChainEvent::SpendFinal { txid, .. } if self.closes_with(txid) => decided(Kind::SpendFinal),
-            ChainEvent::SpendUndone { .. }
-            | ChainEvent::SpendFinal { .. }
-            | ChainEvent::OutputSpent { .. }
-            | ChainEvent::OutputSpendUndone { .. }
-            | ChainEvent::OutputSpendFinal { .. }
-            | ChainEvent::SeenInMempool { .. } => Ok(Checked::Nothing),
+            ChainEvent::SpendUndone { .. } | ChainEvent::SpendFinal { .. } => Ok(Checked::Nothing),
+            ChainEvent::OutputSpent { outpoint, height, transaction } => {
+                let txid = transaction.compute_txid();
+                let spend = InBlock { transaction: &transaction, txid, height };
+                self.check_output_spent(outpoint, &spend, context)
+            }
+            ChainEvent::OutputSpendUndone { outpoint, txid } => self.check_output_undone(outpoint, txid),
+            ChainEvent::OutputSpendFinal { outpoint, txid, .. } => self.check_output_final(outpoint, txid),
+            ChainEvent::SeenInMempool { transaction } => self.check_mempool(&transaction),
             ChainEvent::Deadline { height } => {
                 let reached = |deadline: Option<u32>| deadline.is_some_and(|deadline| deadline <= height);
                 if reached(self.htlc_deadline()) {
@@ -66,6 +77,11 @@ impl Channel {
     /// HTLCs are overdue. What has an output is taken to the chain; what is trimmed would be lost there, and
     /// is given up.
     fn check_htlc_deadline(&self, height: u32) -> Checked {
+        if matches!(self.state.phase, Phase::Failed { .. }) {
+            let late = |htlc: &Offered| htlc.add.cltv_expiry.saturating_add(OUTGOING_GRACE_BLOCKS) <= height;
+            let ids = self.giving_up().filter(|(_, htlc)| late(htlc)).map(|(id, _)| *id).collect();
+            return Checked::Input(Input(Kind::GivenUp { ids }));
+        }
         let failed = Kind::Failed { cause: FailureCause::HtlcDeadline { height } };
         if self.claim_deadline().is_some_and(|deadline| deadline <= height) {
             return Checked::Input(Input(failed));
@@ -81,27 +97,48 @@ impl Channel {
         Checked::Input(Input(Kind::GivenUp { ids: overdue().map(|(id, _)| *id).collect() }))
     }
 
+    /// Trimmed HTLCs of ours in a channel that failed: only the final depth of a commitment will end them, which may
+    /// come too late for what pays for them.
+    fn giving_up(&self) -> impl Iterator<Item = (&u64, &Offered)> {
+        let decided = self.state.onchain.as_ref().is_some_and(|onchain| onchain.is_final);
+        let offered = self.state.htlcs.offered.iter();
+        offered.filter(move |(_, htlc)| htlc.trimmed && !htlc.given_up && !decided)
+    }
+
     fn closes_with(&self, txid: Txid) -> bool {
-        matches!(self.state.phase, Phase::Closing { txid: known, .. } if known == txid)
+        match &self.state.phase {
+            Phase::Closing { txid: known, .. } => *known == txid,
+            Phase::Failed { .. } => {
+                self.state.onchain.as_ref().is_some_and(|known| known.txid == txid && !known.is_final)
+            }
+            Phase::Proposed
+            | Phase::Building
+            | Phase::FundingSent
+            | Phase::Accepted
+            | Phase::AwaitingConfirmation
+            | Phase::Open
+            | Phase::Frozen
+            | Phase::Closed { .. }
+            | Phase::Aborted { .. } => false,
+        }
     }
 
     /// The phases in which the funding's place in the chain matters; later only its spend does.
     fn waits_for_funding(&self) -> bool {
         match self.state.phase {
-            Phase::AwaitingConfirmation | Phase::Open | Phase::Frozen => true,
+            Phase::AwaitingConfirmation | Phase::Open | Phase::Frozen | Phase::Failed { .. } => true,
             Phase::Proposed
             | Phase::Building
             | Phase::FundingSent
             | Phase::Accepted
             | Phase::Closing { .. }
             | Phase::Closed { .. }
-            | Phase::Aborted { .. }
-            | Phase::Failed { .. } => false,
+            | Phase::Aborted { .. } => false,
         }
     }
 
     fn check_never_confirms(&self, funding: &Funding) -> Verdict {
-        if !self.waits_for_funding() || funding.confirmed.is_some() {
+        if !self.waits_for_funding() || funding.confirmed.is_some() || self.state.onchain.is_some() {
             return Ok(Checked::Nothing);
         }
         match self.state.phase {
@@ -117,45 +154,39 @@ impl Channel {
             | Phase::Closing { .. }
             | Phase::Closed { .. }
             | Phase::Aborted { .. }
-            | Phase::Failed { .. } => decided(Kind::Failed { cause: FailureCause::WrongFunding }),
+            | Phase::Failed { .. } => decided(Kind::FundingReplaced),
         }
     }
 
-    /// The funding output is spent: by the agreed close, or by something nobody agreed on.
-    fn check_spent(&self, funding: OutPoint, height: u32, transaction: &Transaction) -> Verdict {
-        if !transaction.input.iter().any(|input| input.previous_output == funding) {
+    /// The funding output is spent: by the agreed close, by a commitment, or by something nobody agreed on.
+    fn check_spent(
+        &self,
+        funding: OutPoint,
+        spend: &InBlock<'_>,
+        revoked_htlcs: Option<Vec<HtlcSpec>>,
+        context: &Context<'_>,
+    ) -> Verdict {
+        if !spend.transaction.input.iter().any(|input| input.previous_output == funding) {
             return refused(Refusal::NotOurSpend);
         }
-        if let Some((txid, paid)) = self.agreed_spend(transaction) {
-            return match self.state.phase {
-                Phase::Closed { .. } | Phase::Aborted { .. } => Ok(Checked::Nothing),
-                Phase::Proposed
-                | Phase::Building
-                | Phase::FundingSent
-                | Phase::Accepted
-                | Phase::AwaitingConfirmation
-                | Phase::Open
-                | Phase::Frozen
-                | Phase::Closing { .. }
-                | Phase::Failed { .. } => {
-                    decided(Kind::AgreedSpend { txid, height, paid_sat: paid.to_sat() })
-                }
-            };
-        }
-        let txid = transaction.compute_txid();
         match self.state.phase {
-            // What to do about it is for the chain's claims; the cause that came first stays.
-            Phase::Failed { .. } | Phase::Closed { .. } | Phase::Aborted { .. } => Ok(Checked::Nothing),
-            Phase::Proposed
-            | Phase::Building
-            | Phase::FundingSent
-            | Phase::Accepted
-            | Phase::AwaitingConfirmation
+            Phase::Closed { .. } | Phase::Aborted { .. } => return Ok(Checked::Nothing),
+            // Nothing is signed that could spend it.
+            Phase::Proposed | Phase::Building | Phase::FundingSent | Phase::Accepted => {
+                return refused(Refusal::NoFunding);
+            }
+            Phase::AwaitingConfirmation
             | Phase::Open
             | Phase::Frozen
-            | Phase::Closing { .. } => {
-                decided(Kind::Failed { cause: FailureCause::UnexpectedSpend { txid } })
+            | Phase::Closing { .. }
+            | Phase::Failed { .. } => {}
+        }
+        match self.agreed_spend(spend.transaction) {
+            Some((txid, paid)) => {
+                let (height, paid_sat) = (spend.height, paid.to_sat());
+                decided(Kind::AgreedSpend { txid, height, paid_sat })
             }
+            None => self.check_commitment(spend, revoked_htlcs, context),
         }
     }
 
@@ -183,8 +214,22 @@ impl Channel {
 
     /// The height at which an HTLC that is not resolved yet fails the channel, or is given up if it is trimmed.
     pub(in super::super) fn htlc_deadline(&self) -> Option<u32> {
-        if self.state.phase != Phase::Open {
-            return None;
+        match self.state.phase {
+            Phase::Open => {}
+            // What has an output is the chain's to decide.
+            Phase::Failed { .. } => {
+                let overdue = self.giving_up().map(|(_, htlc)| htlc.add.cltv_expiry).min();
+                return overdue.map(|expiry| expiry.saturating_add(OUTGOING_GRACE_BLOCKS));
+            }
+            Phase::Proposed
+            | Phase::Building
+            | Phase::FundingSent
+            | Phase::Accepted
+            | Phase::AwaitingConfirmation
+            | Phase::Frozen
+            | Phase::Closing { .. }
+            | Phase::Closed { .. }
+            | Phase::Aborted { .. } => return None,
         }
         let offered = self.state.htlcs.index.earliest_offered_expiry();
         let offered = offered.map(|expiry| expiry.saturating_add(OUTGOING_GRACE_BLOCKS));

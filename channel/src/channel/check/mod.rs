@@ -4,7 +4,9 @@ mod chain;
 mod closing;
 mod forward;
 mod limits;
+mod onchain;
 mod opening;
+mod recover;
 mod reestablish;
 mod rounds;
 mod updates;
@@ -121,7 +123,7 @@ impl Channel {
                 if self.is_over() { Ok(Checked::Nothing) } else { decided(Kind::Failed { cause }) }
             }
             Command::ClosingPublished { transaction } => self.check_closing_published(&transaction),
-            Command::Chain(event) => self.check_chain(event),
+            Command::Chain(event) => self.check_chain(event, context),
         }
     }
 

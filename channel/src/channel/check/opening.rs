@@ -25,7 +25,7 @@ use crate::parameters::{ChannelContext, Side};
 use crate::policy::Policy;
 
 /// The one format whose commitments never need an `update_fee`: the state machine knows no other yet.
-const FORMAT: CommitmentFormat = CommitmentFormat::ZeroFeeCommitments;
+pub(super) const FORMAT: CommitmentFormat = CommitmentFormat::ZeroFeeCommitments;
 
 /// [`MAX_HTLCS_WITH_OUTPUT`], as messages carry it.
 const MAX_ACCEPTED_HTLCS: u16 = MAX_HTLCS_WITH_OUTPUT as u16;
@@ -192,7 +192,12 @@ impl Channel {
 }
 
 /// Our side of a channel, from policy and keys.
-fn own_terms(names: &Names, capacity_sat: u64, dust_limit_sat: u64, context: &Context<'_>) -> Terms {
+pub(super) fn own_terms(
+    names: &Names,
+    capacity_sat: u64,
+    dust_limit_sat: u64,
+    context: &Context<'_>,
+) -> Terms {
     let Context { policy, signer, .. } = context;
     let in_flight_sat = capacity_sat / 100 * u64::from(policy.max_in_flight_percent.min(100));
     Terms {
@@ -257,7 +262,11 @@ fn check_own(terms: &Terms) -> Result<(), Refusal> {
 }
 
 /// What the counterparty fixes for us to obey.
-fn check_side(side: &SideParameters, terms: &Terms, maximum_delay: u16) -> Result<(), ParameterFlaw> {
+pub(super) fn check_side(
+    side: &SideParameters,
+    terms: &Terms,
+    maximum_delay: u16,
+) -> Result<(), ParameterFlaw> {
     check_numbers(side, terms, maximum_delay.min(MAX_TO_SELF_DELAY_BLOCKS))?;
     side.basepoints.parse().map_err(|error| ParameterFlaw::InvalidPoint(error.0))?;
     for point in [&side.first_point, &side.second_point] {

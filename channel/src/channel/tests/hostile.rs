@@ -248,7 +248,7 @@ fn snapshots_and_inputs_name_what_is_wrong_with_their_bytes() {
     assert_eq!(decode(&longer), Err(DecodeError::TrailingBytes));
     let mut other = good.clone();
     other[0] = 9;
-    assert_eq!(decode(&other), Err(DecodeError::UnknownVersion { found: 9, expected: 1 }));
+    assert_eq!(decode(&other), Err(DecodeError::UnknownVersion { found: 9, expected: 2 }));
     let mut richer = pair.hub.channel().clone();
     richer.state.books.holder.latest.holder = Msat::from_u32(1);
     assert_eq!(decode(&richer.encode_snapshot()), Err(DecodeError::Inconsistent));

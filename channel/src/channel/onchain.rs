@@ -1,0 +1,210 @@
+//! The commitment that the chain holds, and those of its outputs that concern us (BOLT 5).
+//!
+//! Made by `check` when the funding is spent, changed by what the chain tells of the outputs, dropped as a whole when
+//! the block with the commitment is disconnected. Results that were given stay given.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::{OutPoint, TxOut, Txid, Witness};
+use serde::{Deserialize, Serialize};
+
+use super::htlc::{Htlcs, Offered, Removal};
+use crate::commitment::{HtlcDirection, HtlcSpec};
+use crate::keys::Point;
+use crate::parameters::Side;
+use crate::shachain::CommitmentSecret;
+
+/// The spend of the funding that is in a block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct OnChain {
+    pub(super) txid: Txid,
+    pub(super) height: u32,
+    /// The commitment's number; 0 of [`Whose::Foreign`].
+    pub(super) number: u64,
+    pub(super) whose: Whose,
+    pub(super) is_final: bool,
+    /// Outputs of the commitment and of HTLC transactions, as far as they concern us.
+    pub(super) outputs: BTreeMap<OutPoint, Output>,
+}
+
+/// Whose commitment it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Whose {
+    /// Our latest.
+    Ours,
+    /// The counterparty's latest, or the one before while that is not revoked.
+    Theirs { point: Point },
+    /// One that the counterparty revoked.
+    Revoked { secret: CommitmentSecret },
+    /// The counterparty's, newer than any we know: we lost data.
+    Newer,
+    /// No commitment that could be told: nothing in it is ours but what pays our payment key.
+    Foreign,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Output {
+    pub(super) output: TxOut,
+    /// Of the block with the transaction whose output it is.
+    pub(super) height: u32,
+    pub(super) part: Part,
+    pub(super) spend: Option<Spend>,
+}
+
+/// What an output is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Part {
+    /// The broadcaster's delayed balance: ours, or the cheater's.
+    ToLocal,
+    /// Our balance in a commitment of the counterparty's.
+    ToRemote,
+    /// `position` is that of the counterparty's signature, in our own commitment.
+    Htlc { spec: HtlcSpec, position: u32 },
+    /// The delayed output of an HTLC transaction: ours, or the cheater's. `parent` is the HTLC's output.
+    SecondStage { spec: HtlcSpec, parent: OutPoint },
+    /// Of a commitment that we do not know: worth as much as an HTLC that we offered, so it may be that.
+    Candidate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Spend {
+    pub(super) txid: Txid,
+    pub(super) height: u32,
+    pub(super) by: Side,
+    pub(super) is_final: bool,
+}
+
+/// HTLC transactions have both signatures and what opens the lock; all other spends have fewer elements. The script
+/// leaves no other number to either (BIP 141 demands a clean stack).
+const HTLC_TRANSACTION_WITNESS: usize = 5;
+
+impl Output {
+    fn is_spent_for_good(&self) -> bool {
+        self.spend.is_some_and(|spend| spend.is_final)
+    }
+}
+
+impl OnChain {
+    /// Whether we offered an HTLC of this commitment.
+    pub(super) fn offered_by_us(&self, spec: &HtlcSpec) -> bool {
+        match self.whose {
+            Whose::Ours => spec.direction == HtlcDirection::Offered,
+            Whose::Theirs { .. } | Whose::Revoked { .. } | Whose::Newer | Whose::Foreign => {
+                spec.direction == HtlcDirection::Received
+            }
+        }
+    }
+
+    /// Who spent an output, by the witness that did.
+    pub(super) fn spender(&self, part: &Part, witness: &Witness) -> Side {
+        let by_htlc_transaction = witness.len() == HTLC_TRANSACTION_WITNESS;
+        match (&self.whose, part) {
+            (_, Part::ToRemote) => Side::Holder,
+            (_, Part::Candidate) => Side::Counterparty,
+            (Whose::Ours, Part::ToLocal | Part::SecondStage { .. }) => Side::Holder,
+            (Whose::Ours, Part::Htlc { .. }) => {
+                if by_htlc_transaction {
+                    Side::Holder
+                } else {
+                    Side::Counterparty
+                }
+            }
+            (
+                Whose::Theirs { .. } | Whose::Revoked { .. } | Whose::Newer | Whose::Foreign,
+                Part::Htlc { .. },
+            ) => {
+                if by_htlc_transaction {
+                    Side::Counterparty
+                } else {
+                    Side::Holder
+                }
+            }
+            // The branch is chosen by the element after the signature: nothing for the delayed one, 1 for ours.
+            (
+                Whose::Theirs { .. } | Whose::Revoked { .. } | Whose::Newer | Whose::Foreign,
+                Part::ToLocal | Part::SecondStage { .. },
+            ) => {
+                if witness.nth(1).is_some_and(|chosen| !chosen.is_empty()) {
+                    Side::Holder
+                } else {
+                    Side::Counterparty
+                }
+            }
+        }
+    }
+
+    /// Whether the spend of this HTLC by that side moves it into a delayed output that concerns us.
+    pub(super) fn has_second_stage(&self, part: &Part, by: Side) -> bool {
+        let mover = match self.whose {
+            Whose::Ours => Side::Holder,
+            Whose::Revoked { .. } => Side::Counterparty,
+            Whose::Theirs { .. } | Whose::Newer | Whose::Foreign => return false,
+        };
+        matches!(part, Part::Htlc { .. }) && by == mover
+    }
+
+    /// The HTLCs that we offered and that the chain has not decided yet. The commitment is final.
+    pub(super) fn undecided<'a>(&self, htlcs: impl Iterator<Item = (&'a u64, &'a Offered)>) -> BTreeSet<u64> {
+        let unspent = || self.outputs.values().filter(|output| !output.is_spent_for_good());
+        match self.whose {
+            Whose::Ours | Whose::Theirs { .. } | Whose::Revoked { .. } | Whose::Foreign => unspent()
+                .filter_map(|output| match &output.part {
+                    Part::Htlc { spec, .. } if self.offered_by_us(spec) => Some(spec.id),
+                    Part::Htlc { .. }
+                    | Part::ToLocal
+                    | Part::ToRemote
+                    | Part::SecondStage { .. }
+                    | Part::Candidate => None,
+                })
+                .collect(),
+            Whose::Newer => {
+                let values: BTreeSet<_> = unspent()
+                    .filter(|output| output.part == Part::Candidate)
+                    .map(|output| output.output.value)
+                    .collect();
+                let may_be =
+                    |htlc: &Offered| !htlc.trimmed && values.contains(&htlc.add.amount_msat.to_sat_floor());
+                htlcs.filter(|(_, htlc)| may_be(htlc)).map(|(id, _)| *id).collect()
+            }
+        }
+    }
+
+    /// Whether nothing more can happen to what concerns us.
+    pub(super) fn is_over(&self, htlcs: &Htlcs) -> bool {
+        self.is_final && self.outputs.values().all(|output| self.is_over_for_us(output, htlcs))
+    }
+
+    fn is_over_for_us(&self, output: &Output, htlcs: &Htlcs) -> bool {
+        if output.is_spent_for_good() {
+            return true;
+        }
+        match (&self.whose, &output.part) {
+            // Undecided offers keep the channel, not the outputs that may belong to them.
+            (_, Part::Candidate) => true,
+            (Whose::Ours | Whose::Theirs { .. }, Part::Htlc { spec, .. }) if !self.offered_by_us(spec) => {
+                htlcs.received.get(&spec.id).is_none_or(|htlc| match htlc.removal {
+                    Some(Removal::Fulfilled(_)) => false,
+                    Some(Removal::Failed(_)) => true,
+                    // Never passed on: nobody will bring its preimage.
+                    None => htlc.route.is_none(),
+                })
+            }
+            (
+                Whose::Ours | Whose::Theirs { .. } | Whose::Revoked { .. } | Whose::Newer | Whose::Foreign,
+                Part::ToLocal | Part::ToRemote | Part::Htlc { .. } | Part::SecondStage { .. },
+            ) => false,
+        }
+    }
+
+    /// What of it this side took, in satoshi.
+    pub(super) fn taken_sat(&self) -> u64 {
+        self.outputs
+            .values()
+            .filter(|output| {
+                let ours = output.spend.is_some_and(|spend| spend.by == Side::Holder);
+                // What our HTLC transaction moves is counted where it comes to rest.
+                ours && !self.has_second_stage(&output.part, Side::Holder)
+            })
+            .fold(0, |sum: u64, output| sum.saturating_add(output.output.value.to_sat()))
+    }
+}
