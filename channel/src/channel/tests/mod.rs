@@ -1,11 +1,13 @@
 //! Tests of the state machine: scenarios, one case a rule, properties.
 
 mod adversary;
+mod chain;
 mod flows;
 mod forwards;
 mod hostile;
 mod model;
 mod offers;
+mod onchain;
 mod pair;
 mod parameters;
 mod refusals;

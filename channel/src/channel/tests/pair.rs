@@ -11,6 +11,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, T
 use crate::amount::Msat;
 use crate::bytes::KeyId;
 use crate::channel::{Channel, Checked, Context, Input};
+use crate::commitment::HtlcSpec;
 use crate::effect::{Effect, Report};
 use crate::error::{Rejection, Violation};
 use crate::event::{AcceptRequest, ChainEvent, Command, Event, OpenRequest, Role};
@@ -82,7 +83,7 @@ pub(super) struct End {
     pub(super) effects: Vec<Effect>,
     pub(super) reports: Vec<Report>,
     /// HTLC outputs of revoked commitments, by number.
-    pub(super) revoked: BTreeMap<u64, usize>,
+    pub(super) revoked: BTreeMap<u64, Vec<HtlcSpec>>,
 }
 
 impl End {
@@ -204,7 +205,7 @@ impl End {
                 Effect::Internal { message, .. } => self.internals.push(message),
                 Effect::Report(report) => self.reports.push(report),
                 Effect::LogRevoked { number, htlcs } => {
-                    assert!(self.revoked.insert(number, htlcs.len()).is_none());
+                    assert!(self.revoked.insert(number, htlcs).is_none());
                 }
                 other => self.effects.push(other),
             }
