@@ -136,6 +136,12 @@ pub struct Settlement {
     pub batch_patience_blocks: u32,
     /// Blocks from the terms to the height at which the wallet publishes by itself.
     pub publish_within_blocks: u32,
+    /// Coins that openings leave alone, for each open channel up to so many.
+    pub reserve_sat_per_channel: u64,
+    pub reserve_max_channels: u32,
+    /// Commitments published without asking, within so many blocks.
+    pub breaker_publications: u32,
+    pub breaker_window_blocks: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]

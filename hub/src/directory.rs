@@ -22,6 +22,7 @@ const STRIPES: usize = 64;
 pub struct Directory {
     nodes: Striped<Point, Vec<Line>>,
     channels: Striped<ChannelId, Place>,
+    names: Striped<OwnerId, ChannelId>,
     streams: RwLock<HashMap<StreamId, Point>>,
 }
 
@@ -63,6 +64,7 @@ impl Directory {
         // The name is rarely new: look before locking for writing.
         if self.channels.read(&entry.channel_id).get(&entry.channel_id) != Some(&place) {
             self.channels.write(&entry.channel_id).insert(entry.channel_id, place);
+            self.names.write(&entry.owner).insert(entry.owner, entry.channel_id);
         }
         let line = Line {
             owner: entry.owner,
@@ -102,6 +104,7 @@ impl Directory {
                 Entry::Occupied(_) | Entry::Vacant(_) => return,
             }
         };
+        self.names.write(&owner).remove(&owner);
         let mut nodes = self.nodes.write(&place.node);
         if let Entry::Occupied(mut entry) = nodes.entry(place.node) {
             entry.get_mut().retain(|line| line.owner != owner);
@@ -123,6 +126,11 @@ impl Directory {
 
     pub fn place(&self, id: &ChannelId) -> Option<Place> {
         self.channels.read(id).get(id).copied()
+    }
+
+    /// The name of a channel that its shard has taken.
+    pub fn name_of(&self, owner: OwnerId) -> Option<ChannelId> {
+        self.names.read(&owner).get(&owner).copied()
     }
 
     /// Calls `see` with the lines of a node, without copying them; `None` when it has no channel.

@@ -1,9 +1,10 @@
 //! Events as the journal keeps them: the channels' (made by the shards) and the hub's own, told apart by their first byte.
 
 use bitcoin::Txid;
-use channel::ids::StreamId;
+use channel::ids::{ChannelId, StreamId};
 use channel::keys::Point;
 use serde::{Deserialize, Serialize};
+use settlement::desk::Reserve;
 use shard::EventRecord;
 
 /// First byte of the hub's own events; the shards' begin with their version, a small number.
@@ -26,11 +27,74 @@ pub struct HubEvent {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HubHappening {
-    PeerConnected { node: Point },
-    PeerDisconnected { node: Point },
-    StreamAgreed { stream: StreamId, payer: Point, payee: Point },
-    StreamEnded { stream: StreamId, payer: Point, payee: Point },
-    BatchMade { txid: Txid, channels: u32, fee_sat: u64 },
+    PeerConnected {
+        node: Point,
+    },
+    PeerDisconnected {
+        node: Point,
+    },
+    StreamAgreed {
+        stream: StreamId,
+        payer: Point,
+        payee: Point,
+    },
+    StreamEnded {
+        stream: StreamId,
+        payer: Point,
+        payee: Point,
+    },
+    BatchMade {
+        txid: Txid,
+        channels: u32,
+        fee_sat: u64,
+    },
+    /// A commitment of the hub's was sent with the child that pays for it; or another child.
+    CommitmentSent {
+        channel: ChannelId,
+        txid: Txid,
+        child: Txid,
+        fee_sat: u64,
+        replaces: Option<Txid>,
+    },
+    /// Outputs of closed channels are being taken.
+    ClaimSent {
+        txid: Txid,
+        outputs: u32,
+        fee_sat: u64,
+        replaces: Option<Txid>,
+    },
+    /// This channel's wallet proved that the hub runs from old data.
+    PublishingSuspended {
+        by: ChannelId,
+    },
+    /// Too many closes at once: this channel's waits for a person.
+    PublishingHeld {
+        channel: ChannelId,
+    },
+    /// Coins to close channels with have become too few, or enough again.
+    Reserve(ReserveRecord),
+}
+
+/// The coins kept to close channels with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReserveRecord {
+    pub needed_coins: u32,
+    pub confirmed_coins: u32,
+    pub needed_sat: u64,
+    pub available_sat: u64,
+    pub short: bool,
+}
+
+impl From<Reserve> for ReserveRecord {
+    fn from(reserve: Reserve) -> Self {
+        ReserveRecord {
+            needed_coins: reserve.needed_coins,
+            confirmed_coins: reserve.confirmed_coins,
+            needed_sat: reserve.needed.to_sat(),
+            available_sat: reserve.available.to_sat(),
+            short: reserve.short,
+        }
+    }
 }
 
 /// The bytes are no event this program understands.

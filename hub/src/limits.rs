@@ -58,6 +58,9 @@ pub const HEADROOM_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a clean stop waits for the shards' snapshots before it gives up with a fault.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long the hub's info waits for the desk, which may be waiting for bitcoind.
+pub const DESK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long an operator's call waits for its durable answer.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -2,6 +2,7 @@
 
 mod ask;
 mod auth;
+mod bump;
 mod close_channel;
 mod event_out;
 mod get_balances;
@@ -10,7 +11,10 @@ mod list_channels;
 mod list_forwards;
 mod list_peers;
 mod new_address;
+mod onchain_out;
 mod page;
+mod release_held;
+mod resume_publishing;
 mod stop;
 mod subscribe_events;
 
@@ -54,7 +58,7 @@ impl Operator for OperatorService {
         &self,
         _: Request<pb::OperatorGetInfoRequest>,
     ) -> Result<Response<pb::OperatorGetInfoResponse>, Status> {
-        get_info::handle(&self.0).map(Response::new)
+        get_info::handle(&self.0).await.map(Response::new)
     }
 
     async fn get_balances(
@@ -90,6 +94,24 @@ impl Operator for OperatorService {
         request: Request<pb::CloseChannelRequest>,
     ) -> Result<Response<pb::CloseChannelResponse>, Status> {
         close_channel::handle(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn bump(&self, request: Request<pb::BumpRequest>) -> Result<Response<pb::BumpResponse>, Status> {
+        bump::handle(&self.0, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn release_held(
+        &self,
+        _: Request<pb::ReleaseHeldRequest>,
+    ) -> Result<Response<pb::ReleaseHeldResponse>, Status> {
+        release_held::handle(&self.0).await.map(Response::new)
+    }
+
+    async fn resume_publishing(
+        &self,
+        _: Request<pb::ResumePublishingRequest>,
+    ) -> Result<Response<pb::ResumePublishingResponse>, Status> {
+        resume_publishing::handle(&self.0).await.map(Response::new)
     }
 
     async fn list_forwards(

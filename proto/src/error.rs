@@ -45,6 +45,8 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         | E::ChannelRefused
         | E::StreamRefused
         | E::InvoiceWrongState
+        | E::FeerateTooLow
+        | E::NotPublishable
         | E::AgainstPolicy => Code::FailedPrecondition,
         E::PaymentInFlight | E::AlreadyPaid | E::RequestIdReused => Code::AlreadyExists,
         E::RequestIdTooOld | E::EventsTooOld | E::EventsInFuture => Code::OutOfRange,

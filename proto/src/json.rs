@@ -86,6 +86,75 @@ pub fn channel(channel: &pb::Channel) -> Value {
         "online_again_by_height": channel.online_again_by_height,
         "failure": channel.failure,
         "format": channel.format,
+        "onchain": channel.onchain.as_ref().map(onchain),
+    })
+}
+
+/// Where a transaction is that the chain should hold, a word.
+pub fn stage(stage: pb::OnchainStage) -> String {
+    word(stage.as_str_name(), "ONCHAIN_STAGE_")
+}
+
+/// Whose commitment is in the chain, a word.
+pub fn commitment_of(whose: pb::CommitmentOf) -> String {
+    word(whose.as_str_name(), "COMMITMENT_OF_")
+}
+
+/// How far a close is that nobody agreed on.
+fn onchain(close: &pb::OnchainClose) -> Value {
+    let own = close.own.as_ref().map(|own| {
+        json!({
+            "txid": txid(&own.txid),
+            "stage": stage(own.stage()),
+            "child_txid": txid(&own.child_txid),
+            "fee_sat": own.fee_sat,
+            "feerate_sat_per_kw": own.feerate_sat_per_kw,
+            "why": own.why,
+        })
+    });
+    let output = |output: &pb::OnchainOutput| {
+        json!({
+            "outpoint": output.outpoint.as_ref().map(outpoint),
+            "value_sat": output.value_sat,
+            "kind": output.kind,
+            "stage": stage(output.stage()),
+            "height": output.height,
+            "spent_by": txid(&output.spent_by),
+            "ours": output.ours,
+            "fee_sat": output.fee_sat,
+            "why": output.why,
+        })
+    };
+    json!({
+        "own": own,
+        "commitment_txid": txid(&close.commitment_txid),
+        "whose": match close.whose() {
+            pb::CommitmentOf::Unspecified => String::new(),
+            whose => commitment_of(whose),
+        },
+        "height": close.height,
+        "final": close.r#final,
+        "outputs": close.outputs.iter().map(output).collect::<Vec<_>>(),
+    })
+}
+
+/// The coins kept to close channels with.
+pub fn reserve(reserve: &pb::FeeReserve) -> Value {
+    json!({
+        "needed_coins": reserve.needed_coins,
+        "confirmed_coins": reserve.confirmed_coins,
+        "needed_sat": reserve.needed_sat,
+        "available_sat": reserve.available_sat,
+        "short": reserve.short,
+    })
+}
+
+/// What was sent for a commitment.
+pub fn bumped(bumped: &pb::BumpResponse) -> Value {
+    json!({
+        "txid": txid(&bumped.txid),
+        "child_txid": txid(&bumped.child_txid),
+        "fee_sat": bumped.fee_sat,
     })
 }
 

@@ -54,6 +54,7 @@ pub fn channel_out(view: &ChannelView, height: u32) -> pb::Channel {
         format: channel::format::CommitmentFormat::ZeroFeeCommitments.name().to_owned(),
         paid_sat: view.paid_sat,
         online_again_by_height: online_again_by(view, height),
+        onchain: None,
     }
 }
 

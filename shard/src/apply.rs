@@ -3,7 +3,7 @@
 
 use channel::channel::{Channel, Checked, Input};
 use channel::effect::{Effect, Report};
-use channel::error::{Refusal, Rejection};
+use channel::error::{FailureCause, Refusal, Rejection};
 use channel::event::{Command, Event};
 use channel::forward::Internal;
 use channel::ids::OwnerId;
@@ -138,6 +138,10 @@ impl Shard {
             }
             Effect::Report(report) => {
                 hosted.proven_current |= report == Report::Reestablished;
+                if let Report::Failed { cause: FailureCause::Behind { .. } } = report {
+                    let request = ChainRequest::ProvenBehind;
+                    self.turn.pending.push(Outgoing::Chain { owner, request });
+                }
                 self.turn.events.add(self.turn.now_ms, hosted.about(), report);
                 return;
             }

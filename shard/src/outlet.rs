@@ -84,6 +84,9 @@ pub enum ChainRequest {
         transaction: Transaction,
         publish_by_height: u32,
     },
+    /// The peer proved that this side lost data. Given again at every start, before any plan of the
+    /// shard.
+    ProvenBehind,
     /// All that the channel wants done on the chain now; replaces what it wanted before.
     Plan(Box<OnchainPlan>),
 }

@@ -5,16 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use channel::channel::{Channel, Input};
+use channel::channel::{Channel, Input, PhaseView};
 use channel::effect::Effect;
+use channel::error::FailureCause;
 use channel::event::{Command, Event};
 use channel::ids::OwnerId;
 use journal::{Content, MachineId, ReadError, RecordRef, Recovery, Snapshot};
 
 use crate::limits;
 use crate::machine::MachineLog;
-use crate::outlet::Outlet;
+use crate::outlet::{ChainRequest, Outlet};
 use crate::quarantine::{Evidence, Quarantined};
+use crate::release::Outgoing;
 use crate::revoked::unswept;
 use crate::shard::{Fault, Setup, Shard, Turned};
 use crate::snapshots::Payload;
@@ -170,6 +172,12 @@ impl Shard {
                 tracing::error!(owner, %refusal, "a channel took no notice of the restart");
             }
             self.resume_channel(slot, Stage::Watch);
+            if let PhaseView::Failed { cause: FailureCause::Behind { .. } } =
+                self.table.get(slot).channel.phase()
+            {
+                let (owner, request) = (self.table.get(slot).owner, ChainRequest::ProvenBehind);
+                self.turn.pending.push(Outgoing::Chain { owner, request });
+            }
         }
         self.close(outlet)
     }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::{BlockHash, FeeRate};
+use bitcoin::{Amount, BlockHash, FeeRate};
 use channel::event::Command;
-use channel::ids::OwnerId;
+use channel::ids::{ChannelId, OwnerId};
 use channel::seed_signer::SeedSigner;
 use journal::{Batch, Content, Log, Position, ReadError, Recovery, TryAppendError};
 use rand::RngCore;
@@ -22,6 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config;
 use crate::control::{ControlMail, DESK_MACHINE};
+use crate::directory::Directory;
 use crate::events::HubHappening;
 use crate::mailboxes::Mailboxes;
 use crate::router::Tip;
@@ -35,6 +36,7 @@ pub struct ChainHost {
     pub log: Log,
     pub durable: watch::Receiver<Position>,
     pub tip: Arc<Tip>,
+    pub directory: Arc<Directory>,
     pub machine: Mutex<MachineLog>,
     /// Set once the desk's service is made.
     pub desk: Arc<OnceLock<DeskHandle>>,
@@ -94,8 +96,14 @@ pub fn desk_config(config: &config::Config, signer: &SeedSigner) -> (DeskConfig,
         fees: FeeBounds::new(floor, ceiling).unwrap_or_default(),
         max_batch_tickets: settlement.batch_max_channels,
         batch_patience_blocks: settlement.batch_patience_blocks,
-        reserve: ReservePolicy::default(),
-        breaker: Breaker::default(),
+        reserve: ReservePolicy {
+            per_channel: Amount::from_sat(settlement.reserve_sat_per_channel),
+            max_channels: settlement.reserve_max_channels,
+        },
+        breaker: Breaker {
+            publications: settlement.breaker_publications,
+            window_blocks: settlement.breaker_window_blocks,
+        },
     };
     let genesis = bitcoin::constants::genesis_block(config.network);
     let hash: BlockHash = genesis.block_hash();
@@ -109,6 +117,18 @@ impl ChainHost {
         if let (Command::FundingBuilt { transaction, .. }, Some(desk)) = (command, self.desk.get()) {
             let transaction = Some(transaction.clone());
             desk.request(owner, DeskRequest::ReleaseCoins { transaction });
+        }
+    }
+
+    /// To those who follow events.
+    fn tell(&self, happening: HubHappening) {
+        self.mailboxes.control(ControlMail::Event(happening));
+    }
+
+    /// The same, of a channel that is still there.
+    fn tell_of(&self, owner: OwnerId, happening: impl FnOnce(ChannelId) -> HubHappening) {
+        if let Some(channel) = self.directory.name_of(owner) {
+            self.tell(happening(channel));
         }
     }
 
@@ -185,13 +205,23 @@ impl DeskHost for ChainHost {
                 info!(%txid, channels, %fee, ?replaces, "closing batch made");
                 let channels = u32::try_from(channels).unwrap_or(u32::MAX);
                 let happening = HubHappening::BatchMade { txid, channels, fee_sat: fee.to_sat() };
-                self.mailboxes.control(ControlMail::Event(happening));
+                self.tell(happening);
             }
             DeskReport::CommitmentSent { owner, txid, child, fee, replaces } => {
                 warn!(owner = owner.0, %txid, %child, %fee, ?replaces, "a channel is closed by its commitment");
+                let fee_sat = fee.to_sat();
+                self.tell_of(owner, |channel| HubHappening::CommitmentSent {
+                    channel,
+                    txid,
+                    child,
+                    fee_sat,
+                    replaces,
+                });
             }
             DeskReport::ClaimSent { txid, outputs, fee, replaces } => {
                 info!(%txid, outputs, %fee, ?replaces, "outputs of closed channels are taken");
+                let outputs = u32::try_from(outputs).unwrap_or(u32::MAX);
+                self.tell(HubHappening::ClaimSent { txid, outputs, fee_sat: fee.to_sat(), replaces });
             }
             DeskReport::Suspended { by } => {
                 error!(
@@ -199,12 +229,14 @@ impl DeskHost for ChainHost {
                     "a wallet proved that this hub lost data: channels that no wallet confirms are not closed until an \
                      operator resumes publishing"
                 );
+                self.tell_of(by, |by| HubHappening::PublishingSuspended { by });
             }
             DeskReport::Held { owner } => {
                 error!(
                     owner = owner.0,
                     "too many channels are to be closed at once: this one waits for an operator"
                 );
+                self.tell_of(owner, |channel| HubHappening::PublishingHeld { channel });
             }
             DeskReport::ReserveShort { reserve } => {
                 warn!(
@@ -214,8 +246,12 @@ impl DeskHost for ChainHost {
                     needed = %reserve.needed,
                     "too few coins are left to close channels with: send more to this hub"
                 );
+                self.tell(HubHappening::Reserve(reserve.into()));
             }
-            DeskReport::ReserveWhole { .. } => info!("there are coins enough to close channels with"),
+            DeskReport::ReserveWhole { reserve } => {
+                info!("there are coins enough to close channels with");
+                self.tell(HubHappening::Reserve(reserve.into()));
+            }
             DeskReport::Confirmed { txid, height } => info!(%txid, height, "confirmed"),
             DeskReport::Published { txid } => info!(%txid, "published"),
             DeskReport::PublishRefused { txid, why } => warn!(%txid, why, "not published yet"),

@@ -88,6 +88,7 @@ pub async fn forward_requests(
             ChainRequest::ClosingHandedOver { .. } => {
                 error!(owner = owner.0, "a hub's channel was handed a closing transaction: only wallets are");
             }
+            ChainRequest::ProvenBehind => desk.suspend(owner),
             ChainRequest::Plan(plan) => desk.request(owner, DeskRequest::Plan(plan)),
         }
     }

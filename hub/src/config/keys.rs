@@ -348,6 +348,34 @@ static KEYS: &[Key] = &[
         |v| integer(v, 1..=1_008)
     ),
     key!(
+        "settlement.reserve_sat_per_channel",
+        "10000",
+        "Coins on the chain that openings leave alone, for each open channel, in satoshi. A close without the wallet's help\nis paid from a confirmed coin: 10,000 satoshi pay for one at 28 sat/vB. `hubctl balances` says when they are short.",
+        settlement.reserve_sat_per_channel,
+        |v| integer(v, 0..=10_000_000)
+    ),
+    key!(
+        "settlement.reserve_max_channels",
+        "10",
+        "Channels that the reserve is counted for at most: not all are closed alone at once.",
+        settlement.reserve_max_channels,
+        |v| integer(v, 0..=1_000_000)
+    ),
+    key!(
+        "settlement.breaker_publications",
+        "20",
+        "Channels closed without the wallet's help before the hub asks its operator (`hubctl release`), within the blocks\nbelow. So many at once are more likely a fault of the hub than of everybody else. One whose time runs out never\nwaits, nor does what the operator asks for (`hubctl close --force`).",
+        settlement.breaker_publications,
+        |v| integer(v, 1..=1_000_000)
+    ),
+    key!(
+        "settlement.breaker_window_blocks",
+        "144",
+        "The blocks in which they are counted.",
+        settlement.breaker_window_blocks,
+        |v| integer(v, 1..=10_000)
+    ),
+    key!(
         "journal.log_mib",
         "256",
         "Size of the input log above which snapshots are taken, in MiB. It bounds the time of a restart.",
@@ -449,6 +477,10 @@ pub(super) fn empty() -> Config {
             feerate_ceiling_sat_per_vb: 0,
             batch_patience_blocks: 0,
             publish_within_blocks: 0,
+            reserve_sat_per_channel: 0,
+            reserve_max_channels: 0,
+            breaker_publications: 0,
+            breaker_window_blocks: 0,
         },
         journal: JournalSizes { log_mib: 0, event_mib: 0, cache_mib: 0, headroom_mib: 0 },
     }

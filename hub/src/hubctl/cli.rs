@@ -38,6 +38,26 @@ const EXAMPLES: &str = "Examples:
   hubctl close --all                drain the hub: close every channel cooperatively
   hubctl events --from 1 --follow   everything that ever happened, then live";
 
+const BUMP_EXAMPLES: &str = "A commitment pays no fee itself; its shared anchor lets anybody pay for it with a child. The hub does so by itself, by \
+what bitcoind estimates and by how near a deadline is. This is for when you know better, or to help a wallet without coins.
+
+Examples:
+  hubctl bump 6f1c… --feerate 40                   the hub's own commitment, from `hubctl channels --json`
+  hubctl bump --transaction 0300… --feerate 40     somebody's, given whole";
+
+const RELEASE: &str = "Let through the closes that wait because too many were to happen at once.
+
+When more channels than settlement.breaker_publications are to be closed without their wallets within \
+settlement.breaker_window_blocks, the rest waits: so many at once are more likely a fault of the hub than of everybody else. Look \
+at `hubctl channels` and the log first. One whose time runs out never waits.";
+
+const RESUME: &str = "Publish again after a wallet proved that this hub runs from old data.
+
+A wallet that knows more than the hub proves that the hub was restored from an old copy. Its commitments may be revoked: publishing \
+one loses everything in its channel. So commitments that no wallet has confirmed since the start wait. Only if you know that this is \
+the hub's latest data (and the wallet found a fault of its own) say so here. Otherwise leave it: wallets that connect close or \
+confirm their channels.";
+
 const CLOSE_EXAMPLES: &str = "Examples:
   hubctl close 5f0c…                every wallet is asked; one that is away closes when it returns
   hubctl close --all                drain the hub
@@ -58,6 +78,15 @@ pub enum Command {
     /// Close channels: with the wallets that answer, in a shared transaction, or alone (--force)
     #[command(after_help = CLOSE_EXAMPLES)]
     Close(Close),
+    /// Pay for a commitment, the hub's or anybody's, so that it gets into a block sooner
+    #[command(after_help = BUMP_EXAMPLES)]
+    Bump(Bump),
+    /// Let through the closes that wait because too many were to happen at once
+    #[command(long_about = RELEASE)]
+    Release,
+    /// Publish again after a wallet proved that this hub runs from old data
+    #[command(long_about = RESUME)]
+    ResumePublishing(ResumePublishing),
     /// Forwards that ended, newest first
     Forwards(Forwards),
     /// What happened, in order; nothing is missed
@@ -88,6 +117,26 @@ pub struct Close {
     /// its balance as long as the wallet demands, and payments in flight end on the chain. It cannot be taken back
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Bump {
+    /// The commitment's id, as explorers show it: the hub's own, or one in bitcoind's mempool
+    #[arg(required_unless_present = "transaction", conflicts_with = "transaction")]
+    pub txid: Option<String>,
+    /// The whole commitment in hex, of anybody, if bitcoind does not have it
+    #[arg(long, value_name = "HEX")]
+    pub transaction: Option<String>,
+    /// What to pay for it and the child that pays, together, in satoshi a virtual byte
+    #[arg(long, value_name = "SAT_PER_VB")]
+    pub feerate: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct ResumePublishing {
+    /// Yes, this is the latest data of this hub: no older copy was restored
+    #[arg(long, required = true)]
+    pub data_is_the_latest: bool,
 }
 
 #[derive(Debug, Args)]
@@ -127,6 +176,22 @@ mod tests {
             (&["hubctl", "close", "00", "--force"], true),
             (&["hubctl", "close", "--all", "--force"], true),
             (&["hubctl", "close", "--force"], false),
+        ] {
+            assert_eq!(Cli::try_parse_from(args).is_ok(), fits, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_is_asked_for_in_full() {
+        for (args, fits) in [
+            (&["hubctl", "bump", "00", "--feerate", "4"][..], true),
+            (&["hubctl", "bump", "--transaction", "00", "--feerate", "4"], true),
+            (&["hubctl", "bump", "00", "--transaction", "00", "--feerate", "4"], false),
+            (&["hubctl", "bump", "--feerate", "4"], false),
+            (&["hubctl", "bump", "00"], false),
+            (&["hubctl", "release"], true),
+            (&["hubctl", "resume-publishing"], false),
+            (&["hubctl", "resume-publishing", "--data-is-the-latest"], true),
         ] {
             assert_eq!(Cli::try_parse_from(args).is_ok(), fits, "{args:?}");
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::session::now_ms;
 
-use super::cli::{Channels, Cli, Close, Command, Events, Forwards};
+use super::cli::{Bump, Channels, Cli, Close, Command, Events, Forwards};
 use super::client::{Client, CtlError, connect};
 use super::{events, json, show};
 
@@ -43,6 +43,27 @@ pub async fn run(cli: &Cli) -> Result<(), CtlError> {
             out.print(json, || show::channels(&channels))
         }
         Command::Close(asked) => close(&mut client, asked, out).await,
+        Command::Bump(asked) => {
+            let bumped = client.bump(bump_request(asked)?).await?.into_inner();
+            out.print(|| proto::json::bumped(&bumped), || show::bumped(&bumped))
+        }
+        Command::Release => {
+            let released = client.release_held(pb::ReleaseHeldRequest {}).await?.into_inner().channel_ids;
+            let ids: Vec<String> = released.iter().map(|id| json::hex_of(id)).collect();
+            let text = || match ids.is_empty() {
+                true => "nothing was held\n".to_owned(),
+                false => ids.iter().map(|id| format!("released {id}\n")).collect(),
+            };
+            out.print(|| json!({ "released": ids }), text)
+        }
+        Command::ResumePublishing(_) => {
+            let answer = client.resume_publishing(pb::ResumePublishingRequest {}).await?.into_inner();
+            let text = || match answer.was_suspended {
+                true => "publishing again\n".to_owned(),
+                false => "publishing was not suspended\n".to_owned(),
+            };
+            out.print(|| json!({ "was_suspended": answer.was_suspended }), text)
+        }
         Command::Forwards(asked) => {
             let forwards = newest_forwards(&mut client, asked).await?;
             let json = || json!({ "forwards": forwards.iter().map(json::forward).collect::<Vec<_>>() });
@@ -184,6 +205,25 @@ fn close_request(id: &[u8], force: bool) -> pb::CloseChannelRequest {
     rand::rngs::OsRng.fill_bytes(&mut random);
     let request_id = RequestId::new(now_ms(), random).to_string();
     pb::CloseChannelRequest { channel_id: id.to_vec().into(), request_id, force }
+}
+
+fn bump_request(asked: &Bump) -> Result<pb::BumpRequest, CtlError> {
+    let mut txid = match &asked.txid {
+        Some(text) => bytes_of("the transaction id", text, 32, "64 hexadecimal digits")?,
+        None => Vec::new(),
+    };
+    // Explorers show it the other way round.
+    txid.reverse();
+    let transaction = match &asked.transaction {
+        Some(text) => hex::decode(text).map_err(|_| CtlError::BadArgument {
+            field: "--transaction",
+            found: text.clone(),
+            expected: "a transaction in hexadecimal digits",
+        })?,
+        None => Vec::new(),
+    };
+    let feerate_sat_per_vb = asked.feerate;
+    Ok(pb::BumpRequest { txid: txid.into(), transaction: transaction.into(), feerate_sat_per_vb })
 }
 
 /// Prints events from an index up to the newest, and on if asked.

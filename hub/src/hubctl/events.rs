@@ -2,7 +2,7 @@
 
 use proto::hub::v1 as pb;
 use proto::hub::v1::event::Kind;
-use proto::json::{channel_event, txid};
+use proto::json::{channel_event, reserve, txid, word};
 use serde_json::{Value, json};
 
 use super::json::hex_of;
@@ -24,6 +24,23 @@ pub fn event_name_and_fields(event: &pb::Event) -> (&'static str, Value) {
             "batch",
             json!({ "txid": txid(&batch.txid), "channels": batch.channels, "fee_sat": batch.fee_sat }),
         ),
+        Some(Kind::Onchain(sent)) => {
+            let name = if sent.channel_id.is_empty() { "claim_sent" } else { "commitment_sent" };
+            let fields = json!({
+                "txid": txid(&sent.txid),
+                "channel_id": hex_of(&sent.channel_id),
+                "child_txid": txid(&sent.child_txid),
+                "outputs": sent.outputs,
+                "fee_sat": sent.fee_sat,
+                "replaces": txid(&sent.replaces),
+            });
+            (name, fields)
+        }
+        Some(Kind::Publishing(waits)) => {
+            let state = word(waits.state().as_str_name(), "PUBLISHING_STATE_");
+            ("publishing", json!({ "state": state, "channel_id": hex_of(&waits.channel_id) }))
+        }
+        Some(Kind::Reserve(event)) => ("reserve", reserve(&event.reserve.unwrap_or_default())),
         Some(Kind::Channel(channel)) => channel_event(channel),
     }
 }

@@ -3,7 +3,7 @@
 use daemon::json::merged;
 use proto::hub::v1 as pb;
 pub use proto::json::channel;
-use proto::json::{on_chain, policy, reason, txid, word};
+use proto::json::{on_chain, policy, reason, reserve, txid, word};
 use serde_json::{Value, json};
 
 use super::events::event_name_and_fields;
@@ -41,6 +41,8 @@ pub fn info(info: &pb::OperatorGetInfoResponse) -> Value {
         "peers": info.peers,
         "channels": info.channels,
         "streams": info.streams,
+        "publishing_suspended": info.publishing_suspended,
+        "held": info.held,
         "listen": info.listen,
         "newest_event": info.newest_event,
         "shards": shards,
@@ -61,6 +63,7 @@ pub fn balances(balances: &pb::GetBalancesResponse) -> Value {
         "channels_remote_msat": balances.channels_remote_msat,
         "channels_in_flight_msat": balances.channels_in_flight_msat,
         "fees_earned_msat": balances.fees_earned_msat,
+        "reserve": reserve(&balances.reserve.unwrap_or_default()),
     })
 }
 

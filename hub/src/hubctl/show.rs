@@ -3,7 +3,7 @@
 use daemon::table::{Align, Table};
 use daemon::text::{grouped, msat_cell, short};
 use proto::hub::v1 as pb;
-use proto::json::{phase, reason, word};
+use proto::json::{phase, reason, txid, word};
 
 use super::json::hex_of;
 
@@ -36,6 +36,16 @@ pub fn info(info: &pb::OperatorGetInfoResponse) -> String {
         grouped(journal.input_bytes),
         grouped(journal.log_bytes),
     );
+    if info.publishing_suspended {
+        text.push_str(
+            "A wallet proved that this hub runs from old data: commitments that no wallet confirms wait. See \
+             `hubctl resume-publishing --help`.\n\n",
+        );
+    }
+    if info.held > 0 {
+        let closes = info.held;
+        text.push_str(&format!("{closes} closes wait for you: see `hubctl release --help`.\n\n"));
+    }
     let mut table = Table::new([
         ("shard", Align::Right),
         ("channels", Align::Right),
@@ -68,7 +78,22 @@ pub fn balances(balances: &pb::GetBalancesResponse) -> String {
     table.row(["in channels, wallets'".into(), msat_cell(balances.channels_remote_msat)]);
     table.row(["in flight".into(), msat_cell(balances.channels_in_flight_msat)]);
     table.row(["fees earned".into(), msat_cell(balances.fees_earned_msat)]);
-    table.to_string()
+    let reserve = balances.reserve.unwrap_or_default();
+    table.row(["kept to close channels, needed".into(), grouped(reserve.needed_sat)]);
+    table.row(["kept to close channels, there".into(), grouped(reserve.available_sat)]);
+    let mut text = table.to_string();
+    if reserve.short {
+        text.push_str(&format!(
+            "Too few coins to close channels with: {} confirmed, {} needed. Send more to `hubctl address`.\n",
+            reserve.confirmed_coins, reserve.needed_coins
+        ));
+    }
+    text
+}
+
+/// What was sent for a commitment.
+pub fn bumped(bumped: &pb::BumpResponse) -> String {
+    format!("{} pays {} sat for {}\n", txid(&bumped.child_txid), grouped(bumped.fee_sat), txid(&bumped.txid))
 }
 
 pub fn peers(peers: &[pb::Peer]) -> String {
@@ -127,6 +152,9 @@ pub fn channels(channels: &[pb::Channel]) -> String {
     let mut text = table.to_string();
     for channel in channels.iter().filter(|channel| !channel.failure.is_empty()) {
         text.push_str(&format!("{}: {}\n", short(&channel.channel_id), channel.failure));
+        for line in channel.onchain.iter().flat_map(proto::text::onchain_lines) {
+            text.push_str(&format!("  {line}\n"));
+        }
     }
     text
 }

@@ -10,6 +10,7 @@ use proto::error::{ErrorCode, ErrorDetail, detail, from_detail};
 use proto::hub::v1::{CloseChannelRequest, CloseChannelResponse};
 use proto::request_id::RequestId;
 use proto::view::channel_out;
+use settlement::desk::DeskRequest;
 use shard::Refused;
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -25,6 +26,10 @@ pub async fn handle(hub: &OperatorHub, request: CloseChannelRequest) -> Result<C
     let owner = hub.shared.directory.place(&id).map(|place| place.owner).ok_or_else(|| unknown(id))?;
     remember(hub, request_id, id, request.force).await?;
     let mailboxes = &hub.shared.mailboxes;
+    if request.force {
+        // Whoever asks for it is not asked again, however many it asks for.
+        hub.desk.request(owner, DeskRequest::Allow);
+    }
     let asked = match request.force {
         // A channel that is over takes no notice, so a repeat finds what was asked for done.
         true => Command::Fail { reason: FailRequest::Operator },

@@ -1,6 +1,7 @@
 //! Events as the operator sees them.
 
 use bitcoin::hashes::Hash;
+use proto::fields::{bytes, txid_out};
 use proto::hub::v1 as pb;
 use proto::hub::v1::channel_event::{self, Kind as ChannelKind};
 use proto::hub::v1::event::Kind;
@@ -8,7 +9,7 @@ use proto::message::reason_out;
 use proto::view::report_out;
 use shard::{EventRecord, Happening};
 
-use crate::events::{Event, HubEvent, HubHappening};
+use crate::events::{Event, HubEvent, HubHappening, ReserveRecord};
 
 /// To the wire.
 pub fn event_out(index: u64, event: &Event) -> pb::Event {
@@ -83,5 +84,42 @@ fn hub_out(what: &HubHappening) -> Kind {
             channels: *channels,
             fee_sat: *fee_sat,
         }),
+        HubHappening::CommitmentSent { channel, txid, child, fee_sat, replaces } => {
+            Kind::Onchain(pb::OnchainEvent {
+                txid: txid_out(txid),
+                channel_id: bytes(&channel.0),
+                child_txid: txid_out(child),
+                outputs: 0,
+                fee_sat: *fee_sat,
+                replaces: replaces.as_ref().map(txid_out).unwrap_or_default(),
+            })
+        }
+        HubHappening::ClaimSent { txid, outputs, fee_sat, replaces } => Kind::Onchain(pb::OnchainEvent {
+            txid: txid_out(txid),
+            outputs: *outputs,
+            fee_sat: *fee_sat,
+            replaces: replaces.as_ref().map(txid_out).unwrap_or_default(),
+            ..pb::OnchainEvent::default()
+        }),
+        HubHappening::PublishingSuspended { by } => publishing(by, pb::PublishingState::Suspended),
+        HubHappening::PublishingHeld { channel } => publishing(channel, pb::PublishingState::Held),
+        HubHappening::Reserve(reserve) => {
+            Kind::Reserve(pb::ReserveEvent { reserve: Some(reserve_out(reserve)) })
+        }
+    }
+}
+
+fn publishing(channel: &channel::ids::ChannelId, state: pb::PublishingState) -> Kind {
+    Kind::Publishing(pb::PublishingEvent { channel_id: bytes(&channel.0), state: state.into() })
+}
+
+/// The coins kept to close channels with.
+pub fn reserve_out(reserve: &ReserveRecord) -> pb::FeeReserve {
+    pb::FeeReserve {
+        needed_coins: reserve.needed_coins,
+        confirmed_coins: reserve.confirmed_coins,
+        needed_sat: reserve.needed_sat,
+        available_sat: reserve.available_sat,
+        short: reserve.short,
     }
 }

@@ -5,6 +5,7 @@ use proto::hub::v1::{GetBalancesResponse, OnChainBalance};
 use tonic::Status;
 
 use super::ask::every_channel;
+use super::event_out::reserve_out;
 use super::{OperatorHub, new_address};
 
 pub async fn handle(hub: &OperatorHub) -> Result<GetBalancesResponse, Status> {
@@ -20,6 +21,7 @@ pub async fn handle(hub: &OperatorHub) -> Result<GetBalancesResponse, Status> {
             locked_sat: summary.balance.locked.to_sat(),
         }),
         fees_earned_msat: hub.earnings.total_msat(),
+        reserve: Some(reserve_out(&summary.reserve.into())),
         ..GetBalancesResponse::default()
     };
     every_channel(&hub.shared.mailboxes, None, |view| {

@@ -13,7 +13,11 @@ use crate::wallets::policy_out;
 
 use super::OperatorHub;
 
-pub fn handle(hub: &OperatorHub) -> Result<OperatorGetInfoResponse, Status> {
+pub async fn handle(hub: &OperatorHub) -> Result<OperatorGetInfoResponse, Status> {
+    // What a person must decide; a desk that does not answer while bitcoind is away must not hide the rest.
+    let waiting = hub.desk.clone();
+    let summary = tokio::time::timeout(crate::limits::DESK_PATIENCE, waiting.summary()).await;
+    let summary = summary.ok().and_then(Result::ok).unwrap_or_default();
     let shared = &hub.shared;
     let stats = shared.log.stats();
     let shards = shard_loads(hub);
@@ -42,6 +46,8 @@ pub fn handle(hub: &OperatorHub) -> Result<OperatorGetInfoResponse, Status> {
         chain_ok,
         chain_trouble: status.trouble().unwrap_or_default(),
         streams: u32::try_from(shared.directory.streams()).unwrap_or(u32::MAX),
+        publishing_suspended: summary.suspended,
+        held: u32::try_from(summary.held.len()).unwrap_or(u32::MAX),
     })
 }
 

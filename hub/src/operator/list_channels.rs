@@ -3,11 +3,10 @@
 use channel::channel::{ChannelView, PhaseView};
 use channel::ids::OwnerId;
 use proto::hub::v1::{ListChannelsRequest, ListChannelsResponse};
-use proto::view::channel_out;
 use tonic::Status;
 
 use super::ask::shard_channels;
-use super::{OperatorHub, page};
+use super::{OperatorHub, onchain_out, page};
 
 pub async fn handle(hub: &OperatorHub, request: ListChannelsRequest) -> Result<ListChannelsResponse, Status> {
     // Each shard gives its oldest `rows`, so the oldest `rows` of all are among them.
@@ -30,10 +29,11 @@ pub async fn handle(hub: &OperatorHub, request: ListChannelsRequest) -> Result<L
     all.truncate(rows);
     let last = all.last().filter(|_| more).map(|view| view.owner.0.to_be_bytes());
     let height = hub.shared.tip.height();
+    let statuses = onchain_out::statuses(hub, &all).await?;
     let channels = all
         .iter()
         .filter(|view| request.include_closed || !is_over(&view.phase))
-        .map(|view| channel_out(view, height))
+        .map(|view| onchain_out::channel(view, height, statuses.get(&view.owner)))
         .collect();
     let next_page_token = page::next(last.as_ref().map(<[u8; 8]>::as_slice));
     Ok(ListChannelsResponse { channels, next_page_token })

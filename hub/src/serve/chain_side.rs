@@ -57,6 +57,7 @@ impl ChainSide {
             log: shared.log.clone(),
             durable: shared.durable.clone(),
             tip: shared.tip.clone(),
+            directory: shared.directory.clone(),
             machine: Mutex::new(machine),
             desk: handle.clone(),
         };

@@ -291,6 +291,33 @@ fn only_what_the_peer_confirmed_since_the_start_counts_as_proven_current() {
 }
 
 #[test]
+fn a_hub_that_runs_from_old_data_says_so_at_once_and_at_every_start_before_any_plan() {
+    let mut world = paid();
+    let old = world.processes[HUB].disk.copy();
+    assert!(world.pay(ANNA, BEN, 20_000_000, Kind::Invoice));
+    world.settle();
+    world.kill(HUB);
+    world.processes[HUB].disk = old;
+    world.recover_all();
+    let behind = |world: &World| -> Vec<OwnerId> {
+        let of_hub = world.requests.iter().filter(|(process, ..)| *process == HUB);
+        let said = of_hub.filter(|(_, _, request)| *request == ChainRequest::ProvenBehind);
+        said.map(|(_, owner, _)| *owner).collect()
+    };
+    let (annas_owner, _, phase) = annas(&mut world, HUB);
+    assert!(matches!(phase, PhaseView::Failed { cause: FailureCause::Behind { .. } }), "{phase:?}");
+    assert!(behind(&world).contains(&annas_owner));
+    world.kill(HUB);
+    world.requests.clear();
+    world.start(HUB);
+    world.settle();
+    assert!(behind(&world).contains(&annas_owner));
+    let plans = world.requests.iter().position(|(_, _, request)| matches!(request, ChainRequest::Plan(_)));
+    let said = world.requests.iter().position(|(_, _, request)| *request == ChainRequest::ProvenBehind);
+    assert!(said < plans, "a plan that followed it could have been published: {said:?} {plans:?}");
+}
+
+#[test]
 fn an_htlc_past_its_deadline_fails_its_own_channel_and_no_other() {
     let mut world = paid();
     let (annas_owner, ..) = annas(&mut world, HUB);

@@ -114,6 +114,29 @@ pub enum Command {
     Events(EventsArgs),
     /// Close a channel with the hub's help, or alone (--force)
     Close(CloseArgs),
+    /// Pay for a commitment, this wallet's or anybody's, so that it gets into a block sooner
+    Bump(BumpArgs),
+    /// Let through the closes that wait because too many were to happen at once
+    #[command(
+        long_about = "Let through the closes that wait because too many were to happen at once.\n\nMany channels that fail at \
+                      once are more likely a fault of this wallet than of everybody else. Look at `hubwallet channels` first. \
+                      One whose time runs out never waits.",
+        after_help = "Example:\n  hubwallet release"
+    )]
+    Release,
+    /// Publish again after the hub proved that this wallet runs from old data
+    #[command(
+        long_about = "Publish again after the hub proved that this wallet runs from old data.\n\nA hub that knows more than this \
+                      wallet proves that the wallet was restored from an old copy. Its commitments may be revoked: publishing \
+                      one loses everything in its channel. So those that the hub has not confirmed since the start wait. Say \
+                      so here only if you know that this is the latest data.",
+        after_help = "Example:\n  hubwallet resume-publishing --data-is-the-latest"
+    )]
+    ResumePublishing {
+        /// Yes, this is the latest data of this wallet: no older copy was restored
+        #[arg(long, required = true)]
+        data_is_the_latest: bool,
+    },
     /// Stop the daemon, and wait until it has
     #[command(after_help = "Example:\n  hubwallet stop")]
     Stop,
@@ -422,4 +445,26 @@ pub struct CloseArgs {
 
     #[command(flatten)]
     pub repeatable: Repeatable,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A commitment pays no fee itself; its shared anchor lets anybody pay for it with a child. The daemon does so by itself, by what
+bitcoind estimates and by how near a deadline is. This is for when you know better, or to help somebody without coins.
+
+Examples:
+  hubwallet bump 6f1c... --feerate 40                  this wallet's commitment, as `hubwallet channels` shows it
+  hubwallet bump --transaction 0300... --feerate 40    somebody's, given whole")]
+pub struct BumpArgs {
+    /// The commitment's id, as explorers show it: this wallet's own, or one in bitcoind's mempool
+    #[arg(value_name = "TXID", required_unless_present = "transaction", conflicts_with = "transaction")]
+    pub txid: Option<String>,
+
+    /// The whole commitment in hexadecimal digits, of anybody, if bitcoind does not have it
+    #[arg(long, value_name = "HEX")]
+    pub transaction: Option<String>,
+
+    /// What to pay for it and the child that pays, together, in satoshi a virtual byte
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub feerate: u64,
 }

@@ -24,7 +24,11 @@ pub async fn list(session: &mut Session<'_, '_>, all: bool) -> Result<(), Failur
         let nothing =
             "no channels; open one: hubwallet open --amount-sat N (to pay), --inbound-sat N (to be paid); \
              those that ended: hubwallet channels --all";
-        table(&channels).text(nothing)
+        let mut text = table(&channels).text(nothing);
+        for channel in &channels {
+            text.push_str(&onchain_text(channel));
+        }
+        text
     })
 }
 
@@ -58,6 +62,16 @@ fn table(channels: &[hub::Channel]) -> Table {
         ]);
     }
     table
+}
+
+/// How far a close is that nobody agreed on: a line for each transaction that matters.
+fn onchain_text(channel: &hub::Channel) -> String {
+    let lines = channel.onchain.iter().flat_map(proto::text::onchain_lines);
+    let lines: String = lines.map(|line| format!("  {line}\n")).collect();
+    match lines.is_empty() {
+        true => lines,
+        false => format!("{} on the chain:\n{lines}", text::short(&channel.channel_id)),
+    }
 }
 
 /// The height by which this wallet must be online again for the channel's sake.

@@ -3,7 +3,7 @@
 
 pub use daemon::json::merged;
 pub use proto::json::channel;
-use proto::json::{channel_event, on_chain, policy, reason};
+use proto::json::{channel_event, on_chain, policy, reason, reserve};
 use proto::wallet::v1 as pb;
 use serde_json::{Value, json};
 
@@ -36,6 +36,9 @@ pub fn balance(balance: &pb::GetBalanceResponse) -> Value {
         "spendable_msat": balance.spendable_msat,
         "receivable_msat": balance.receivable_msat,
         "dust_exposure_msat": balance.dust_exposure_msat,
+        "reserve": reserve(&balance.reserve.unwrap_or_default()),
+        "publishing_suspended": balance.publishing_suspended,
+        "held": balance.held,
     })
 }
 

@@ -11,6 +11,7 @@ pub mod failure;
 mod init;
 mod json;
 mod node;
+mod onchain;
 mod payments;
 mod session;
 mod streams;
@@ -98,6 +99,9 @@ async fn ask(command: &Command, root: &Path, terminal: &mut Terminal<'_>) -> Res
         Command::Streams { limit } => streams::list(session, *limit).await,
         Command::Events(args) => events::events(session, args).await,
         Command::Close(args) => channels::close(session, args).await,
+        Command::Bump(args) => onchain::bump(session, args).await,
+        Command::Release => onchain::release(session).await,
+        Command::ResumePublishing { .. } => onchain::resume_publishing(session).await,
         Command::Stop => node::stop(session).await,
     }
 }

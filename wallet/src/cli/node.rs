@@ -62,12 +62,39 @@ pub async fn balance(session: &mut Session<'_, '_>) -> Result<(), Failure> {
 }
 
 fn balance_text(balance: &pb::GetBalanceResponse) -> String {
+    let mut text = funds_text(balance);
+    let reserve = balance.reserve.unwrap_or_default();
+    if reserve.short {
+        text.push_str(&format!(
+            "Too few coins to close channels without the hub: {} confirmed of {} needed, {} of {}. Send some to `hubwallet \
+             address`.\n",
+            reserve.confirmed_coins,
+            reserve.needed_coins,
+            text::sat(reserve.available_sat),
+            text::sat(reserve.needed_sat)
+        ));
+    }
+    if balance.publishing_suspended {
+        text.push_str(
+            "The hub proved that this wallet runs from old data: closes that the hub did not confirm wait. See `hubwallet \
+             resume-publishing --help`.\n",
+        );
+    }
+    if balance.held > 0 {
+        text.push_str(&format!("{} closes wait for you: see `hubwallet release --help`.\n", balance.held));
+    }
+    text
+}
+
+fn funds_text(balance: &pb::GetBalanceResponse) -> String {
     let on_chain = balance.on_chain.unwrap_or_default();
+    let kept = balance.reserve.unwrap_or_default().needed_sat;
     let some = |amount: u64, text: String| if amount == 0 { String::new() } else { text };
     facts([
         ("on the chain, confirmed", text::sat(on_chain.confirmed_sat)),
         ("  not yet in a block", some(on_chain.unconfirmed_sat, text::sat(on_chain.unconfirmed_sat))),
         ("  reserved by openings", some(on_chain.locked_sat, text::sat(on_chain.locked_sat))),
+        ("  kept to close channels", some(kept, text::sat(kept))),
         ("in channels", text::msat(balance.channels_msat)),
         ("  can be sent now", text::msat(balance.spendable_msat)),
         ("  can be received now", text::msat(balance.receivable_msat)),

@@ -104,6 +104,7 @@ impl WalletOutlet {
                 tracing::error!(owner = owner.0, "a wallet's channel asked for what only the hub's do");
                 return None;
             }
+            ChainRequest::ProvenBehind => DeskRequest::Suspend,
             ChainRequest::Plan(plan) => DeskRequest::Plan(plan),
         })
     }

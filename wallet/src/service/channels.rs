@@ -12,12 +12,14 @@ use proto::error::{ErrorCode, ErrorDetail, detail, from_detail, status, status_w
 use proto::fields::{bytes, channel_id, outpoint_out, txid_out};
 use proto::frame::InboundRequest;
 use proto::hub::v1 as hub;
-use proto::view::{channel_out, online_again_by};
+use proto::view::online_again_by;
 use proto::wallet::v1 as pb;
+use settlement::desk::DeskRequest;
 use settlement::follow::FollowStatus;
 use shard::{Answer, Query, Refused};
 use tonic::Status;
 
+use super::onchain::reserve_out;
 use super::{HUB_PATIENCE, Service, asked, fresh, refused, stopping, wrong_field};
 use crate::core::Stopped;
 use crate::history::{self, ChannelEnd, ClosedChannel};
@@ -101,9 +103,12 @@ impl Service {
         }
         self.check_room(None).await?;
         self.check_chain()?;
-        let funds = self.desk.summary().await.map_err(|_| stopping(Stopped))?.balance;
-        if funds.confirmed < Amount::from_sat(amount_sat) {
-            let text = format!("{amount_sat} sat are needed; {} are confirmed and free", funds.confirmed);
+        let summary = self.desk.summary().await.map_err(|_| stopping(Stopped))?;
+        if summary.spendable < Amount::from_sat(amount_sat) {
+            let (free, confirmed) = (summary.spendable, summary.balance.confirmed);
+            let text = format!(
+                "{amount_sat} sat are needed; of {confirmed} confirmed, {free} are free: the rest is kept to close channels with"
+            );
             let advice = "send coins to `hubwallet address`, and wait for a confirmation";
             return Err(status_with_advice(ErrorCode::InsufficientFunds, text, advice));
         }
@@ -197,12 +202,9 @@ impl Service {
         request: pb::ListChannelsRequest,
     ) -> Result<pb::ListChannelsResponse, Status> {
         let views = self.views().await?;
-        let height = *self.desk.heights().borrow();
-        let mut channels: Vec<hub::Channel> = views
-            .iter()
-            .filter(|view| request.include_closed || !is_over(&view.phase))
-            .map(|view| channel_out(view, height))
-            .collect();
+        let asked: Vec<&ChannelView> =
+            views.iter().filter(|view| request.include_closed || !is_over(&view.phase)).collect();
+        let mut channels = self.shown(&asked).await?;
         if request.include_closed {
             let known: BTreeSet<ChannelId> = views.iter().map(|view| view.channel_id).collect();
             let rows = self.reader.range(history::CLOSED, &[], None, ENDED_CHANNELS);
@@ -218,7 +220,8 @@ impl Service {
 
     pub(super) async fn balance(&self) -> Result<pb::GetBalanceResponse, Status> {
         let views = self.views().await?;
-        let funds = self.desk.summary().await.map_err(|_| stopping(Stopped))?.balance;
+        let summary = self.desk.summary().await.map_err(|_| stopping(Stopped))?;
+        let funds = summary.balance;
         let live = || views.iter().filter(|view| !is_over(&view.phase));
         let sum =
             |amounts: &mut dyn Iterator<Item = Msat>| amounts.fold(Msat::ZERO, Msat::saturating_add).to_u64();
@@ -234,6 +237,9 @@ impl Service {
             spendable_msat: sum(&mut usable().map(|view| view.spendable_msat)),
             receivable_msat: sum(&mut usable().map(|view| view.receivable_msat)),
             dust_exposure_msat: sum(&mut live().map(|view| view.dust_exposure_msat)),
+            reserve: Some(reserve_out(&summary.reserve)),
+            publishing_suspended: summary.suspended,
+            held: u32::try_from(summary.held.len()).unwrap_or(u32::MAX),
         })
     }
 
@@ -265,7 +271,7 @@ impl Service {
             })
         });
         repeated.await.map_err(stopping)?.map_err(refused)?;
-        if let Some(command) = self.closing_command(&view.phase, request.force).await?
+        if let Some(command) = self.closing_command(view.owner, &view.phase, request.force).await?
             && let Err(refusal) = self.core.command(view.owner, command).await.map_err(stopping)?
         {
             let forget = self.core.ask(move |core| {
@@ -274,14 +280,20 @@ impl Service {
             forget.await.map_err(stopping)?;
             return Err(shard_refused(&refusal));
         }
-        let height = *self.desk.heights().borrow();
         let view = self.view(id).await?.unwrap_or(view);
-        Ok(pb::CloseChannelResponse { channel: Some(channel_out(&view, height)) })
+        Ok(pb::CloseChannelResponse { channel: self.shown(&[&view]).await?.pop() })
     }
 
     /// What the channel is told, unless it ends already in the way that is asked for.
-    async fn closing_command(&self, phase: &PhaseView, force: bool) -> Result<Option<Command>, Status> {
+    async fn closing_command(
+        &self,
+        owner: OwnerId,
+        phase: &PhaseView,
+        force: bool,
+    ) -> Result<Option<Command>, Status> {
         if force {
+            // Whoever asks for it is not asked again, however many it asks for.
+            self.desk.request(owner, DeskRequest::Allow);
             // A channel that is over takes no notice.
             return Ok(Some(Command::Fail { reason: FailRequest::Operator }));
         }

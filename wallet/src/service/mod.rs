@@ -4,6 +4,7 @@ mod calls;
 mod channels;
 mod convert;
 mod events;
+mod onchain;
 mod streams;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use daemon::token::Token;
 use journal::{Headroom, Position, Reader};
 use prost::Message;
 use proto::error::{ErrorCode, ErrorDetail, from_detail, status, status_with_advice};
+use proto::hub::v1 as hub;
 use proto::request_id::RequestId;
 use proto::wallet::v1 as pb;
 use proto::wallet::v1::wallet_server::{Wallet, WalletServer};
@@ -256,6 +258,24 @@ impl Wallet for Service {
         request: Request<pb::ListPaymentsRequest>,
     ) -> Answer<pb::ListPaymentsResponse> {
         self.payments(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn bump(&self, request: Request<hub::BumpRequest>) -> Result<Response<hub::BumpResponse>, Status> {
+        Service::bump(self, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn release_held(
+        &self,
+        _: Request<hub::ReleaseHeldRequest>,
+    ) -> Result<Response<hub::ReleaseHeldResponse>, Status> {
+        Service::release_held(self).await.map(Response::new)
+    }
+
+    async fn resume_publishing(
+        &self,
+        _: Request<hub::ResumePublishingRequest>,
+    ) -> Result<Response<hub::ResumePublishingResponse>, Status> {
+        Service::resume_publishing(self).await.map(Response::new)
     }
 
     async fn close_channel(

@@ -90,6 +90,21 @@ pub enum ClaimState {
     Spent { txid: Txid, height: u32 },
 }
 
+impl fmt::Display for ClaimState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waits { height } => write!(f, "no block below {height} may hold it"),
+            Self::Uneconomic => f.write_str("it costs more than half of what it brings"),
+            Self::TooDear { lowest, budget } => write!(f, "it costs {lowest}, at most {budget} is worth it"),
+            Self::NoCoin { missing } => write!(f, "no confirmed coin pays the fee, {missing} is missing"),
+            Self::Faulty { why } => f.write_str(why),
+            Self::Pending => f.write_str("it was not looked at yet"),
+            Self::Sent { txid, .. } => write!(f, "it is sent with {txid}"),
+            Self::Spent { txid, height } => write!(f, "it was taken by {txid} at height {height}"),
+        }
+    }
+}
+
 impl Desk {
     /// What the desk does for a channel; `None` if the channel wants nothing of the chain.
     pub fn onchain_status(&self, owner: OwnerId) -> Option<OnchainStatus> {

@@ -355,6 +355,7 @@ impl World {
                 self.command(process, owner, Command::ProposeTerms(terms));
             }
             ChainRequest::ReleaseCoins { .. }
+            | ChainRequest::ProvenBehind
             | ChainRequest::TicketReady(_)
             | ChainRequest::ClosingHandedOver { .. }
             | ChainRequest::Plan(_) => {}

@@ -225,6 +225,30 @@ impl Wallet for Service {
         Ok(Response::new(pb::ListChannelsResponse { channels }))
     }
 
+    async fn bump(
+        &self,
+        request: Request<proto::hub::v1::BumpRequest>,
+    ) -> Answer<proto::hub::v1::BumpResponse> {
+        self.0.ask(&request, "").await?;
+        Ok(Response::new(samples::bumped()))
+    }
+
+    async fn release_held(
+        &self,
+        request: Request<proto::hub::v1::ReleaseHeldRequest>,
+    ) -> Answer<proto::hub::v1::ReleaseHeldResponse> {
+        self.0.ask(&request, "").await?;
+        Ok(Response::new(proto::hub::v1::ReleaseHeldResponse { channel_ids: vec![samples::id(0x5f)] }))
+    }
+
+    async fn resume_publishing(
+        &self,
+        request: Request<proto::hub::v1::ResumePublishingRequest>,
+    ) -> Answer<proto::hub::v1::ResumePublishingResponse> {
+        self.0.ask(&request, "").await?;
+        Ok(Response::new(proto::hub::v1::ResumePublishingResponse { was_suspended: true }))
+    }
+
     async fn get_balance(&self, request: Request<pb::GetBalanceRequest>) -> Answer<pb::GetBalanceResponse> {
         self.0.ask(&request, "").await?;
         Ok(Response::new(samples::balance()))

@@ -39,8 +39,29 @@ fn address_and_balance_are_objects() {
         "spendable_msat": 590_000_500_u64,
         "receivable_msat": 389_999_500_u64,
         "dust_exposure_msat": 0,
+        "reserve": {
+            "needed_coins": 1,
+            "confirmed_coins": 2,
+            "needed_sat": 10_000,
+            "available_sat": 50_000,
+            "short": false,
+        },
+        "publishing_suspended": false,
+        "held": 0,
     });
     assert_eq!(stage.json(&["balance"]), expected);
+}
+
+#[test]
+fn closes_on_the_chain_are_paid_for_released_and_resumed() {
+    let stage = Stage::new();
+    let id = txid("08");
+    let bumped = json!({ "txid": id, "child_txid": txid("09"), "fee_sat": 14_000 });
+    assert_eq!(stage.json(&["bump", &id, "--feerate", "40"]), bumped);
+    assert_eq!(stage.json(&["bump", "--transaction", "0300", "--feerate", "40"]), bumped);
+    assert_eq!(stage.json(&["release"]), json!({ "released": [repeated("5f")] }));
+    let resumed = stage.json(&["resume-publishing", "--data-is-the-latest"]);
+    assert_eq!(resumed, json!({ "was_suspended": true }));
 }
 
 fn channel_as_json() -> Value {
@@ -72,6 +93,7 @@ fn channel_as_json() -> Value {
         "online_again_by_height": 3_250,
         "failure": "",
         "format": "zero_fee_commitments",
+        "onchain": null,
     })
 }
 

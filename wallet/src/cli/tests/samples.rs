@@ -68,6 +68,36 @@ pub fn channel() -> hub::Channel {
         format: "zero_fee_commitments".into(),
         paid_sat: 0,
         online_again_by_height: 3_250,
+        onchain: None,
+    }
+}
+
+/// A channel whose commitment is in the chain, one output waiting.
+pub fn failed(id: Bytes) -> hub::Channel {
+    let outpoint = hub::OutPoint { txid: [vec![8], vec![0; 31]].concat().into(), index: 0 };
+    let mut output = hub::OnchainOutput {
+        outpoint: Some(outpoint),
+        value_sat: 600_000,
+        kind: "to_local".into(),
+        height: 1_400,
+        ..hub::OnchainOutput::default()
+    };
+    output.set_stage(hub::OnchainStage::Waits);
+    let mut onchain = hub::OnchainClose {
+        commitment_txid: [vec![8], vec![0; 31]].concat().into(),
+        height: 1_256,
+        outputs: vec![output],
+        ..hub::OnchainClose::default()
+    };
+    onchain.set_whose(hub::CommitmentOf::Ours);
+    hub::Channel {
+        channel_id: id,
+        phase: hub::ChannelPhase::Failed.into(),
+        online: false,
+        usable: false,
+        failure: "the operator closed it".into(),
+        onchain: Some(onchain),
+        ..channel()
     }
 }
 
@@ -106,6 +136,23 @@ pub fn balance() -> pb::GetBalanceResponse {
         spendable_msat: 590_000_500,
         receivable_msat: 389_999_500,
         dust_exposure_msat: 0,
+        reserve: Some(hub::FeeReserve {
+            needed_coins: 1,
+            confirmed_coins: 2,
+            needed_sat: 10_000,
+            available_sat: 50_000,
+            short: false,
+        }),
+        publishing_suspended: false,
+        held: 0,
+    }
+}
+
+pub fn bumped() -> hub::BumpResponse {
+    hub::BumpResponse {
+        txid: [vec![8], vec![0; 31]].concat().into(),
+        child_txid: [vec![9], vec![0; 31]].concat().into(),
+        fee_sat: 14_000,
     }
 }
 

@@ -40,6 +40,18 @@ fn squeeze(line: &str) -> String {
 }
 
 #[test]
+fn a_close_on_the_chain_says_what_it_waits_for() {
+    let stage = Stage::new();
+    stage.played.channels(vec![samples::failed(samples::id(0x5f))]);
+    let text = stage.text(&["channels"]);
+    let zeros = "0".repeat(62);
+    let expected = format!(
+        "5f5f5f5f5f5f on the chain:\n  our commitment {zeros}08 is in block 1256\n  to_local of 600000 sat: waits until height 1400\n"
+    );
+    assert!(text.ends_with(&expected), "{text}");
+}
+
+#[test]
 fn what_is_empty_says_how_to_begin() {
     let stage = Stage::new();
     stage.played.channels(Vec::new());
@@ -49,11 +61,12 @@ fn what_is_empty_says_how_to_begin() {
 #[test]
 fn balance_leaves_out_what_is_nothing() {
     let expected = "\
-on the chain, confirmed  50,000 sat
-  not yet in a block     7 sat
-in channels              600,000.500 sat
-  can be sent now        590,000.500 sat
-  can be received now    389,999.500 sat
+on the chain, confirmed   50,000 sat
+  not yet in a block      7 sat
+  kept to close channels  10,000 sat
+in channels               600,000.500 sat
+  can be sent now         590,000.500 sat
+  can be received now     389,999.500 sat
 ";
     assert_eq!(Stage::new().text(&["balance"]), expected);
 }

@@ -1,0 +1,50 @@
+//! What both command lines tell people of a close that nobody agreed on.
+
+use crate::hub::v1 as pb;
+use crate::json::{stage, txid};
+
+/// One line a transaction that matters: the commitment first, then each output.
+pub fn onchain_lines(close: &pb::OnchainClose) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !close.commitment_txid.is_empty() {
+        let whose = match close.whose() {
+            pb::CommitmentOf::Ours => "our commitment",
+            pb::CommitmentOf::Peer => "the peer's commitment",
+            pb::CommitmentOf::Cheater => "a revoked commitment: the peer cheated, and all of it is taken",
+            pb::CommitmentOf::Unknown => "a commitment newer than this side knows: this side lost data",
+            pb::CommitmentOf::Unspecified => "a commitment",
+        };
+        let depth = if close.r#final { ", final" } else { "" };
+        let id = txid(&close.commitment_txid);
+        lines.push(format!("{whose} {id} is in block {}{depth}", close.height));
+    } else if let Some(own) = &close.own {
+        let fee = if own.fee_sat > 0 { format!(", paying {} sat", own.fee_sat) } else { String::new() };
+        lines.push(joined(
+            &format!("our commitment {} is {}{fee}", txid(&own.txid), stage(own.stage())),
+            &own.why,
+        ));
+    }
+    lines.extend(close.outputs.iter().map(output_line));
+    lines
+}
+
+fn output_line(output: &pb::OnchainOutput) -> String {
+    let what = if output.kind.is_empty() { "output" } else { &output.kind };
+    let spender = if output.ours { "us" } else { "the peer" };
+    let state = match output.stage() {
+        pb::OnchainStage::Waits => format!("waits until height {}", output.height),
+        pb::OnchainStage::Sent => {
+            format!("on its way in {}, paying {} sat", txid(&output.spent_by), output.fee_sat)
+        }
+        pb::OnchainStage::Spent => {
+            format!("taken by {spender} in {} at height {}", txid(&output.spent_by), output.height)
+        }
+        pb::OnchainStage::Final => format!("taken by {spender} in {}, final", txid(&output.spent_by)),
+        other => stage(other),
+    };
+    joined(&format!("{what} of {} sat: {state}", output.value_sat), &output.why)
+}
+
+fn joined(text: &str, why: &str) -> String {
+    if why.is_empty() { text.to_owned() } else { format!("{text}: {why}") }
+}
