@@ -333,7 +333,8 @@ pub enum Flaw {
         /// Its inputs.
         found: usize,
     },
-    /// Nodes accept an output of dust only in a transaction without a fee; and a fee would be taken out of balances.
+    /// Nodes accept an output of dust only in a transaction without a fee, so an anchor below 240 sat allows none; and a fee
+    /// beyond what trimmed HTLCs leave would be taken out of balances.
     #[error("the parent's outputs sum up to {outputs}, its channel holds {funding}")]
     ParentFee {
         /// Sum of its outputs.

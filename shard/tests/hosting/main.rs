@@ -4,6 +4,5 @@
 mod cheats;
 mod closing;
 mod forwarding;
-mod onchain;
 mod turns;
 mod world;

@@ -8,7 +8,6 @@ mod hostile;
 mod model;
 mod offers;
 mod onchain;
-mod onchain_model;
 mod pair;
 mod parameters;
 mod refusals;

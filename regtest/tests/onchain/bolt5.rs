@@ -1,0 +1,185 @@
+//! BOLT 5's requirements, in our words, and the tests that prove each. A requirement without a test, and a test that no longer
+//! exists, fail here.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// A requirement, and the names of the test functions that prove it, wherever in the workspace they are.
+struct Requirement {
+    section: &'static str,
+    text: &'static str,
+    tests: &'static [&'static str],
+}
+
+macro_rules! table {
+    ($($section:literal: { $($text:literal => [$($test:ident),* $(,)?],)+ })+) => {
+        &[$($(Requirement { section: $section, text: $text, tests: &[$(stringify!($test)),*] },)+)+]
+    };
+}
+
+const TABLE: &[Requirement] = table! {
+    "General": {
+    "Watch the chain for spends of every output that is not resolved for good." => [
+        a_wallet_that_was_away_for_weeks_finds_its_channel_closed_and_takes_what_is_its_own,
+        a_deadline_that_passes_while_bitcoind_is_away_is_acted_on_as_soon_as_it_is_back,
+    ],
+    "Resolve every output, as its kind asks for." => [
+        when_both_close_at_once_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+    ],
+    "Be ready to resolve an output again after a reorganisation." => [
+        a_close_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
+    ],
+    "A spend of the funding that was not agreed fails the channel." => [
+        when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+    ],
+    "A result is acted on only once it is buried deep enough." => [
+        htlcs_that_nobody_resolves_time_out_on_both_hops_of_their_forward,
+    ],
+    }
+    "Failing a channel": {
+    "Publish the latest commitment that the other side has signed." => [
+        hubwallet_close_force_brings_the_coins_home_when_the_hub_is_gone_for_good,
+        when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+    ],
+    "Spend the anchor with fees that bring the commitment into a block." => [
+        hubwallet_close_force_brings_the_coins_home_when_the_hub_is_gone_for_good,
+        a_close_without_a_coin_to_pay_for_it_waits_and_goes_on_once_there_is_one,
+    ],
+    "Raise the fee of what spends the anchor when it proves too low." => [
+        when_blocks_are_full_a_close_and_its_claims_are_bumped_until_they_confirm_before_anything_is_lost,
+    ],
+    "Use the agreed closing transaction where there is one." => [
+        a_close_by_the_hub_is_answered_by_the_wallets_themselves_whatever_happens_to_them_meanwhile,
+    ],
+    }
+    "Mutual close": {
+    "The agreed closing transaction resolves the funding, and nothing else is to be done." => [
+        a_close_by_the_hub_is_answered_by_the_wallets_themselves_whatever_happens_to_them_meanwhile,
+    ],
+    }
+    "Unilateral close, own commitment": {
+    "Spend our delayed balance to an address of our own, not before its delay has passed." => [
+        when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+        when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+    ],
+    "The other side's balance needs nothing from us." => [
+        when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+    ],
+    }
+    "Own commitment, offered HTLCs": {
+    "Take the preimage from the witness of whoever spends the output with it." => [
+        when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+        htlcs_that_nobody_resolves_time_out_on_both_hops_of_their_forward,
+    ],
+    "Take an output back by the HTLC-timeout transaction once it has expired." => [
+        when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+        htlcs_that_nobody_resolves_time_out_on_both_hops_of_their_forward,
+    ],
+    "Spend the HTLC transaction's output after its delay." => [
+        when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+    ],
+    "Fail the incoming HTLC once the timeout is deep enough." => [
+        htlcs_that_nobody_resolves_time_out_on_both_hops_of_their_forward,
+    ],
+    "Fail the incoming HTLC of one without an output once the commitment is deep enough." => [
+        when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+    ],
+    }
+    "Own commitment, received HTLCs": {
+    "With the preimage, known before or learned later, take the output by the HTLC-success transaction." => [
+        when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+        a_preimage_that_only_the_chain_tells_is_claimed_upstream_from_payers_that_answer_and_that_do_not,
+    ],
+    "Without the preimage leave the output to the other side." => [
+        when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+    ],
+    }
+    "Unilateral close, other side's commitment": {
+    "Take our balance from the other side's commitment." => [
+        when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+        a_wallet_that_was_away_for_weeks_finds_its_channel_closed_and_takes_what_is_its_own,
+    ],
+    "Handle either of its two unrevoked commitments." => [
+        when_both_close_at_once_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+    ],
+    }
+    "Other side's commitment, offered HTLCs": {
+    "Take the preimage from the witness, also from a transaction that waits for a block." => [
+        a_preimage_is_read_from_a_transaction_that_never_gets_into_a_block,
+        a_preimage_that_only_the_chain_tells_is_claimed_upstream_from_payers_that_answer_and_that_do_not,
+    ],
+    "Take an expired output back." => [
+        when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+        a_wallet_that_was_away_for_weeks_finds_its_channel_closed_and_takes_what_is_its_own,
+    ],
+    }
+    "Other side's commitment, received HTLCs": {
+    "With the preimage take the output." => [
+        when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+        when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
+    ],
+    }
+    "Revoked commitment": {
+    "Take the cheater's balance with the revocation key." => [
+        a_wallet_that_publishes_any_revoked_state_loses_everything_to_a_hub_that_is_restarted_meanwhile,
+        a_hub_that_publishes_revoked_states_loses_everything_to_its_wallets_even_to_one_that_was_away_for_weeks,
+    ],
+    "Take our own balance." => [
+        a_wallet_that_publishes_any_revoked_state_loses_everything_to_a_hub_that_is_restarted_meanwhile,
+    ],
+    "Take the HTLC outputs that either side offered." => [
+        a_wallet_that_publishes_any_revoked_state_loses_everything_to_a_hub_that_is_restarted_meanwhile,
+        a_hub_that_publishes_revoked_states_loses_everything_to_its_wallets_even_to_one_that_was_away_for_weeks,
+    ],
+    "Take the outputs of the cheater's HTLC-success and HTLC-timeout transactions." => [
+        a_cheaters_second_stage_that_confirmed_while_the_hub_slept_is_taken_from_it_too,
+    ],
+    "Go on when the cheater's transactions invalidate our own." => [
+        a_cheaters_second_stage_that_confirmed_while_the_hub_slept_is_taken_from_it_too,
+        a_close_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
+    ],
+    "Nothing of this is lost when the victim's process dies at any stage." => [
+        a_close_and_a_cheat_end_the_same_when_everybody_is_killed_at_every_stage,
+    ],
+    }
+};
+
+/// Every test function of the workspace.
+fn tests() -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut names = BTreeSet::new();
+    let mut folders: Vec<PathBuf> = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                folders.push(path);
+            } else if name.ends_with(".rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let mut is_test = false;
+                for line in text.lines().map(str::trim) {
+                    if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                        is_test = true;
+                    } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) {
+                        names.extend(rest.split('(').next().map(str::to_owned));
+                        is_test = false;
+                    }
+                }
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_requirement_of_bolt_5_has_a_test_and_every_test_named_here_exists() {
+    let tests = tests();
+    assert!(tests.contains("every_requirement_of_bolt_5_has_a_test_and_every_test_named_here_exists"));
+    for Requirement { section, text, tests: named } in TABLE {
+        assert!(!named.is_empty(), "{section}: {text} no test proves it");
+        for name in *named {
+            assert!(tests.contains(*name), "{section}: {text} there is no test {name}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Blocks that are full of better paying transactions, and wallets and hubs without a coin to pay with.
+
+use std::sync::Arc;
+
+use bitcoin::Amount;
+use regtest::lab::{Funder, Lab, Opening, Wallet};
+
+use crate::flight::{Fate, Flight, Flights};
+use crate::support::{
+    CAPACITY_SAT, FEES_A_CHANNEL_SAT, MOST_BLOCKS, NO_HUB, SHORT_DELAY, Stage, assert_gained, options,
+};
+
+/// What blocks have no room below: 40 sat/vB, and the mempool takes nothing below 10 sat/vB. More than anybody offers at first.
+const SPIKE: &[&str] = &["-blockmintxfee=0.0004", "-minrelaytxfee=0.0001"];
+
+/// An HTLC that is worth the fees of a spike.
+const WORTH_IT_MSAT: u64 = 200_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_blocks_are_full_a_close_and_its_claims_are_bumped_until_they_confirm_before_anything_is_lost() {
+    let stage = Stage::set(SHORT_DELAY, &["squeezed"]).await;
+    let books = stage.books().await;
+    let wallet = &stage.wallets[0];
+    let mut flights = Flights::default();
+    // One that the wallet must take in time, one that it must take back in time.
+    for (payer, payee, fate) in [(&stage.peer, wallet, Fate::Taken), (wallet, &stage.peer, Fate::Refused)] {
+        flights.with_output.push(Flight::start(payer, payee, WORTH_IT_MSAT, fate).await);
+    }
+    let expiry = flights.with_output[0].expiry().await;
+    let funding = stage.funding(&stage.channels[0]).await;
+    stage.lab.chain().restart_with(SPIKE).await.unwrap();
+    wallet.kill().unwrap();
+    wallet.start_with(&[NO_HUB]).await.unwrap();
+    flights.decide().await;
+    wallet.force_close(&stage.channels[0]).await.unwrap();
+    stage.spent_in_mempool("a commitment at more than the mempool's minimum", &[funding]).await.unwrap();
+
+    // Most of the time passes at once; the last blocks one by one.
+    stage.lab.mine(expiry - 30 - stage.lab.chain().height().await.unwrap()).await.unwrap();
+    stage
+        .pass_until("the payment's end before its expiry", 30, async || {
+            flights.with_output[0].look_decided().await
+        })
+        .await
+        .unwrap();
+    let height = stage.lab.chain().height().await.unwrap();
+    assert!(height <= expiry, "the preimage was told at {height}, too late for {expiry}");
+    stage
+        .pass_until("the refused payment's end", MOST_BLOCKS, async || {
+            flights.with_output[1].look_decided().await
+        })
+        .await
+        .unwrap();
+    // What has no deadline waits for fees to fall.
+    stage.lab.chain().restart_with(&[]).await.unwrap();
+    stage.at_rest().await.unwrap();
+    let ended = stage.ended(&books).await;
+    let due = flights.gain(Some(wallet)).await;
+    // At most a half of what is at stake is bid.
+    let most = WORTH_IT_MSAT / 1_000 * 2;
+    assert_gained(&ended, stage.party(wallet), "the wallet", due, 0, most);
+    assert_gained(&ended, stage.hub_party(), "the hub", flights.gain(None).await, 0, FEES_A_CHANNEL_SAT);
+    assert!(ended.fees[stage.party(wallet)].to_sat() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_without_a_coin_to_pay_for_it_waits_and_goes_on_once_there_is_one() {
+    let mut lab = Lab::start(options(SHORT_DELAY)).await.unwrap();
+    let wallets = lab.add_wallets(["peer".to_owned(), "poor".to_owned()]).await.unwrap();
+    lab.fund_wallets(&wallets[..1], Amount::from_sat(2 * CAPACITY_SAT)).await.unwrap();
+    let opening = |wallet: &Arc<Wallet>, funder| Opening {
+        wallet: Arc::clone(wallet),
+        funder,
+        capacity_sat: CAPACITY_SAT,
+    };
+    let (peer, poor) = (&wallets[0], &wallets[1]);
+    let openings = [opening(peer, Funder::Wallet), opening(poor, Funder::Hub)];
+    let channels = lab.open(&openings).await.unwrap();
+    peer.send(poor.node_key(), WORTH_IT_MSAT).await.unwrap();
+    lab.mine(1).await.unwrap();
+    let stage = Stage { lab, peer: Arc::clone(peer), wallets: vec![Arc::clone(poor)], channels };
+    let books = stage.books().await;
+    let funding = stage.funding(&stage.channels[1]).await;
+    poor.kill().unwrap();
+    poor.start_with(&[NO_HUB]).await.unwrap();
+    poor.force_close(&stage.channels[1]).await.unwrap();
+    stage.lab.mine(3).await.unwrap();
+    assert!(!stage.something_waits().await.unwrap(), "nobody can pay for the commitment");
+    assert!(stage.lab.chain().unspent(funding).await.unwrap().is_some());
+
+    stage.lab.fund_wallets(&stage.wallets, Amount::from_sat(100_000)).await.unwrap();
+    stage.confirm_spends("the commitment, once there is a coin", &[funding]).await.unwrap();
+    stage.at_rest().await.unwrap();
+    let ended = stage.ended(&books).await;
+    assert_gained(&ended, stage.party(poor), "the wallet", 0, 0, FEES_A_CHANNEL_SAT);
+    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, FEES_A_CHANNEL_SAT);
+}

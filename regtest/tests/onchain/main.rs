@@ -1,0 +1,16 @@
+//! Every channel can end on the chain, and no cheat pays: the real processes against a real bitcoind, each test named
+//! after the sentence it proves. Mining drives time; the books are kept by [`regtest::lab::endings`].
+
+// What fails in a helper fails the test.
+#![allow(clippy::unwrap_used)]
+
+mod bolt5;
+mod cheat;
+mod closes;
+mod disturbed;
+mod fees;
+mod flight;
+mod forwards;
+mod outage;
+mod penalty;
+mod support;
