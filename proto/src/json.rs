@@ -135,6 +135,11 @@ fn onchain(close: &pb::OnchainClose) -> Value {
         "height": close.height,
         "final": close.r#final,
         "outputs": close.outputs.iter().map(output).collect::<Vec<_>>(),
+        "awaits": match close.awaits() {
+            pb::OnchainAwaits::Unspecified => String::new(),
+            awaits => word(awaits.as_str_name(), "ONCHAIN_AWAITS_"),
+        },
+        "awaits_by_height": close.awaits_by_height,
     })
 }
 

@@ -1,10 +1,12 @@
-//! What people ask of the chain's side: which transaction to pay for, and how much.
+//! Closes that nobody agreed on, as both services show them, and what people ask of the chain's side.
 
 use bitcoin::consensus::deserialize;
 use bitcoin::{FeeRate, Transaction, Txid};
+use channel::channel::{Awaiting, ChannelView, CommitmentOwner, OutputState, OutputView};
 
-use crate::fields::{number, txid};
+use crate::fields::{number, outpoint_out, txid, txid_out};
 use crate::hub::v1 as pb;
+use crate::view::part_word;
 use crate::wire_error::WireError;
 
 /// No node relays at more; a greater number is a slip of the pen.
@@ -33,6 +35,69 @@ pub fn bump_in(request: &pb::BumpRequest) -> Result<(BumpParent, FeeRate), WireE
         }
     };
     Ok((parent, feerate))
+}
+
+/// What the channel knows of such a close, at this height of the chain; what is on its way, only the desk knows.
+pub fn close_out(view: &ChannelView, height: u32) -> Option<pb::OnchainClose> {
+    let (awaits, by_height) = match view.awaiting {
+        None | Some(Awaiting::Close { .. } | Awaiting::Acknowledgements) => {
+            (pb::OnchainAwaits::Unspecified, None)
+        }
+        Some(Awaiting::Commitment { by_height }) => (pb::OnchainAwaits::Commitment, by_height),
+        Some(Awaiting::TheirCommitment) => (pb::OnchainAwaits::PeerCommitment, None),
+        Some(Awaiting::Finality { .. }) => (pb::OnchainAwaits::Finality, None),
+        Some(Awaiting::Outputs) => (pb::OnchainAwaits::Outputs, None),
+    };
+    let mut close =
+        pb::OnchainClose { awaits_by_height: by_height.unwrap_or(0), ..pb::OnchainClose::default() };
+    close.set_awaits(awaits);
+    let Some(onchain) = &view.onchain else {
+        return (awaits != pb::OnchainAwaits::Unspecified).then_some(close);
+    };
+    close.commitment_txid = txid_out(&onchain.txid);
+    close.height = onchain.height;
+    close.r#final = onchain.is_final;
+    close.set_whose(match onchain.whose {
+        CommitmentOwner::Ours => pb::CommitmentOf::Ours,
+        CommitmentOwner::Theirs => pb::CommitmentOf::Peer,
+        CommitmentOwner::Revoked => pb::CommitmentOf::Cheater,
+        CommitmentOwner::Newer => pb::CommitmentOf::Newer,
+        CommitmentOwner::Unknown => pb::CommitmentOf::Unknown,
+    });
+    close.outputs = onchain.outputs.iter().map(|output| output_out(output, height)).collect();
+    Some(close)
+}
+
+fn output_out(output: &OutputView, height: u32) -> pb::OnchainOutput {
+    let mut out = pb::OnchainOutput {
+        outpoint: Some(outpoint_out(&output.outpoint)),
+        value_sat: output.value.to_sat(),
+        kind: part_word(output.kind).to_owned(),
+        ..pb::OnchainOutput::default()
+    };
+    let stage = match output.state {
+        OutputState::Claimable { from_height } => {
+            out.height = from_height;
+            // The next block may hold it.
+            if from_height > height.saturating_add(1) {
+                pb::OnchainStage::Waits
+            } else {
+                pb::OnchainStage::Pending
+            }
+        }
+        OutputState::AwaitsPreimage { expiry } => {
+            out.height = expiry;
+            pb::OnchainStage::AwaitsPreimage
+        }
+        OutputState::Spent { txid, height, by_us, is_final } => {
+            out.spent_by = txid_out(&txid);
+            out.height = height;
+            out.ours = by_us;
+            if is_final { pb::OnchainStage::Final } else { pb::OnchainStage::Spent }
+        }
+    };
+    out.set_stage(stage);
+    out
 }
 
 #[cfg(test)]

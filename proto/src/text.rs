@@ -11,7 +11,8 @@ pub fn onchain_lines(close: &pb::OnchainClose) -> Vec<String> {
             pb::CommitmentOf::Ours => "our commitment",
             pb::CommitmentOf::Peer => "the peer's commitment",
             pb::CommitmentOf::Cheater => "a revoked commitment: the peer cheated, and all of it is taken",
-            pb::CommitmentOf::Unknown => "a commitment newer than this side knows: this side lost data",
+            pb::CommitmentOf::Newer => "a commitment newer than this side knows: this side lost data",
+            pb::CommitmentOf::Unknown => "a spend that is no commitment of this channel",
             pb::CommitmentOf::Unspecified => "a commitment",
         };
         let depth = if close.r#final { ", final" } else { "" };
@@ -24,6 +25,12 @@ pub fn onchain_lines(close: &pb::OnchainClose) -> Vec<String> {
             &own.why,
         ));
     }
+    if close.awaits() == pb::OnchainAwaits::PeerCommitment {
+        lines.push("this side must not publish: it waits for the peer's commitment".to_owned());
+    }
+    if close.awaits_by_height > 0 {
+        lines.push(format!("a commitment must be in a block by height {}", close.awaits_by_height));
+    }
     lines.extend(close.outputs.iter().map(output_line));
     lines
 }
@@ -32,6 +39,9 @@ fn output_line(output: &pb::OnchainOutput) -> String {
     let what = if output.kind.is_empty() { "output" } else { &output.kind };
     let spender = if output.ours { "us" } else { "the peer" };
     let state = match output.stage() {
+        pb::OnchainStage::AwaitsPreimage => {
+            format!("its preimage is not known; the peer's from height {} on", output.height)
+        }
         pb::OnchainStage::Waits => format!("waits until height {}", output.height),
         pb::OnchainStage::Sent => {
             format!("on its way in {}, paying {} sat", txid(&output.spent_by), output.fee_sat)

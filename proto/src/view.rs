@@ -10,6 +10,7 @@ use crate::fields::{bytes, outpoint_out, txid_out};
 use crate::hub::v1 as pb;
 use crate::hub::v1::channel_event::{self as event, Kind};
 use crate::message::reason_out;
+use crate::onchain::close_out;
 use crate::parameters::terms_out;
 
 /// A channel as its holder sees it, at this height of the chain.
@@ -54,19 +55,27 @@ pub fn channel_out(view: &ChannelView, height: u32) -> pb::Channel {
         format: channel::format::CommitmentFormat::ZeroFeeCommitments.name().to_owned(),
         paid_sat: view.paid_sat,
         online_again_by_height: online_again_by(view, height),
-        onchain: None,
+        onchain: close_out(view, height),
     }
 }
 
 /// The height by which this side must be online again; 0 where being away costs nothing.
 pub fn online_again_by(view: &ChannelView, height: u32) -> u32 {
     let revoked = height.saturating_add(view.counterparty_to_self_delay_blocks.into());
+    let by = |other: Option<u32>| [view.next_deadline, other].into_iter().flatten().min().unwrap_or(0);
     match view.phase {
         PhaseView::AwaitingConfirmation { .. }
         | PhaseView::Open
         | PhaseView::ShuttingDown { .. }
-        | PhaseView::Frozen { .. }
-        | PhaseView::Failed { .. } => view.next_deadline.map_or(revoked, |deadline| deadline.min(revoked)),
+        | PhaseView::Frozen { .. } => by(Some(revoked)),
+        // Once a commitment is in the chain only a revoked one can still be lost to.
+        PhaseView::Failed { .. } => match &view.onchain {
+            None => by(Some(revoked)),
+            Some(onchain) if onchain.whose == CommitmentOwner::Revoked => {
+                by(Some(onchain.height.saturating_add(view.counterparty_to_self_delay_blocks.into())))
+            }
+            Some(_) => by(None),
+        },
         PhaseView::Opening
         | PhaseView::Closing { .. }
         | PhaseView::Closed { .. }

@@ -72,6 +72,7 @@ pub fn peer(peer: &pb::Peer) -> Value {
         "node_key": hex_of(&peer.node_key),
         "connected": peer.connected,
         "channels": peer.channels,
+        "ending_on_chain": peer.ending_on_chain,
         "local_msat": peer.local_msat,
         "remote_msat": peer.remote_msat,
         "address": peer.address,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use channel::channel::PhaseView;
 use channel::keys::Point;
 use proto::hub::v1::{ListPeersRequest, ListPeersResponse, Peer};
 use tonic::Status;
@@ -40,6 +41,8 @@ async fn peer(hub: &OperatorHub, node: &Point) -> Result<Peer, Status> {
     every_channel(&hub.shared.mailboxes, Some(*node), |view| {
         if is_live(view) {
             peer.channels = peer.channels.saturating_add(1);
+            let ends = matches!(view.phase, PhaseView::Failed { .. });
+            peer.ending_on_chain = peer.ending_on_chain.saturating_add(u32::from(ends));
             peer.local_msat = peer.local_msat.saturating_add(view.holder_msat.to_u64());
             peer.remote_msat = peer.remote_msat.saturating_add(view.counterparty_msat.to_u64());
         }

@@ -207,6 +207,7 @@ impl Desk {
             suspended: self.gates.suspended,
             held: self.held(),
             height: self.memory.tip().height,
+            settled_height: self.settling.settled_height,
             tickets_waiting: self.waiting().len(),
             batches: self.batches.records().len(),
         }

@@ -53,6 +53,8 @@ pub struct DeskSummary {
     pub held: Vec<OwnerId>,
     /// Height of the last block taken in.
     pub height: u32,
+    /// Height at which commitments and claims were last looked at, in this process.
+    pub settled_height: Option<u32>,
     /// Tickets that wait for their batch.
     pub tickets_waiting: usize,
     /// Batches that are not final.

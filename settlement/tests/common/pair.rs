@@ -127,6 +127,10 @@ impl Pair {
         OwnerId(u64::from(self.number) + 7_000)
     }
 
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
     fn context(&self, end: End) -> &ChannelContext {
         match end {
             End::Hub => &self.hub,
@@ -202,12 +206,18 @@ impl Pair {
     pub fn second_stages(&self, commitment: &Commitment, by: &Transaction, height: u32) -> Vec<Claim> {
         let built = &commitment.built;
         let own = Own { context: self.context(commitment.of), keys: built.keys(), number: built.number() };
+        let delayed = scripts::p2wsh(&own.scripts().delayed_script());
         let mut claims = Vec::new();
         for (position, output) in built.htlcs().iter().enumerate() {
             let spent = commitment.outpoint(OutputKind::Htlc { position });
-            if let Some(index) = by.input.iter().position(|input| input.previous_output == spent) {
+            let Some(index) = by.input.iter().position(|input| input.previous_output == spent) else {
+                continue;
+            };
+            // The other end's spend of an HTLC has nothing for us.
+            let paired = by.output.get(index).filter(|paired| paired.script_pubkey == delayed);
+            if let Some(paired) = paired {
                 let outpoint = OutPoint { txid: by.compute_txid(), vout: u32::try_from(index).unwrap() };
-                let found = Found { outpoint, output: by.output[index].clone(), height };
+                let found = Found { outpoint, output: paired.clone(), height };
                 claims.push(own.second_stage(output.htlc.id, found));
             }
         }
@@ -243,6 +253,21 @@ impl Pair {
             claims.push(revoked.htlc(&output.htlc, found).unwrap());
         }
         claims
+    }
+
+    /// What the other end may take of the outputs that an HTLC transaction of a revoked commitment paired.
+    pub fn second_penalties(&self, commitment: &Commitment, by: &Transaction, height: u32) -> Vec<Claim> {
+        let (context, keys) = self.seen_by_other(commitment);
+        let secret = signer(commitment.of).release_secret(&self.key_id, commitment.built.number());
+        let revoked = Revoked { context, keys: &keys, secret: &secret };
+        let delayed = scripts::p2wsh(&revoked.scripts().delayed_script());
+        let outputs = (0u32..).zip(&by.output).filter(|(_, output)| output.script_pubkey == delayed);
+        let found = outputs.map(|(vout, output)| Found {
+            outpoint: OutPoint { txid: by.compute_txid(), vout },
+            output: output.clone(),
+            height,
+        });
+        found.map(|found| revoked.second_stage(found)).collect()
     }
 
     fn seen_by_other(&self, commitment: &Commitment) -> (&ChannelContext, channel::keys::CommitmentKeys) {

@@ -13,7 +13,7 @@ const BEN: usize = 2;
 
 /// Anna pays Ben, whose wallet has the HTLC and does not answer yet. With it Anna's latest commitment, which has an output
 /// for the HTLC, signed by both, and her channel's number at the hub.
-fn in_flight() -> (World, OwnerId, Transaction) {
+pub fn in_flight() -> (World, OwnerId, Transaction) {
     let mut world = World::new(2);
     for link in 0..2 {
         world.connect(link);

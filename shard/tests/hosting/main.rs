@@ -4,5 +4,6 @@
 mod cheats;
 mod closing;
 mod forwarding;
+mod onchain;
 mod turns;
 mod world;

@@ -8,6 +8,7 @@ mod hostile;
 mod model;
 mod offers;
 mod onchain;
+mod onchain_model;
 mod pair;
 mod parameters;
 mod refusals;

@@ -19,7 +19,7 @@ use crate::forward::{ForwardResult, Internal};
 use crate::message::Recipient;
 
 #[derive(Clone, Debug)]
-enum Op {
+pub(super) enum Op {
     Offer { from: Who, amount_msat: u64, sign_within: u32 },
     Resolve { at: Who, which: Index, fulfil: bool },
     Sign(Who),
@@ -32,7 +32,7 @@ enum Op {
     Shutdown(Who),
 }
 
-fn who() -> impl Strategy<Value = Who> {
+pub(super) fn who() -> impl Strategy<Value = Who> {
     prop_oneof![Just(Who::Hub), Just(Who::Wallet)]
 }
 
@@ -45,7 +45,7 @@ fn amount() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(super) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (who(), amount(), 0u32..4).prop_map(|(from, amount_msat, sign_within)| Op::Offer {
             from,
@@ -72,25 +72,25 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// One ledger's books: payments it made, and payments it was offered.
 #[derive(Default)]
-struct Ledger {
-    made: BTreeMap<u64, (u64, Option<ForwardResult>)>,
+pub(super) struct Ledger {
+    pub(super) made: BTreeMap<u64, (u64, Option<ForwardResult>)>,
     /// By HTLC id of the channel: the payment's number and amount.
-    offered: BTreeMap<u64, (u64, u64)>,
+    pub(super) offered: BTreeMap<u64, (u64, u64)>,
     /// What it answered, by the payment's number; it stands until the channel took it.
-    answered: BTreeMap<u64, ForwardResult>,
-    earned: u64,
+    pub(super) answered: BTreeMap<u64, ForwardResult>,
+    pub(super) earned: u64,
 }
 
-struct Model {
-    pair: Pair,
-    hub: Ledger,
-    wallet: Ledger,
+pub(super) struct Model {
+    pub(super) pair: Pair,
+    pub(super) hub: Ledger,
+    pub(super) wallet: Ledger,
     next: u64,
     online: bool,
 }
 
 impl Model {
-    fn new(opener: Who) -> Self {
+    pub(super) fn new(opener: Who) -> Self {
         let mut pair = Pair::open(opener);
         // Both must have something to spend.
         pair.offer(opener, 0, 400_000_000);
@@ -111,7 +111,7 @@ impl Model {
         }
     }
 
-    fn step(&mut self, op: &Op) {
+    pub(super) fn step(&mut self, op: &Op) {
         match op {
             Op::Offer { from, amount_msat, sign_within } => {
                 let number = self.next;
@@ -272,7 +272,7 @@ impl Model {
 }
 
 /// Whether a ledger acknowledges the result of its payment; it never may, and then the channel keeps it.
-fn acknowledges(number: u64) -> bool {
+pub(super) fn acknowledges(number: u64) -> bool {
     !number.is_multiple_of(3)
 }
 

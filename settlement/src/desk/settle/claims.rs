@@ -114,7 +114,12 @@ impl Desk {
                 self.draft_group(&group, Some(old), now, stale, purse, drafts);
             }
         }
-        for group in group(&self.free_claims(), tip) {
+        let (alone, together): (Vec<OwnedClaim>, Vec<OwnedClaim>) = self
+            .free_claims()
+            .into_iter()
+            .partition(|owned| self.settling.alone.contains(&owned.claim.outpoint));
+        let singles = alone.iter().flat_map(|owned| group(std::slice::from_ref(owned), tip));
+        for group in group(&together, tip).into_iter().chain(singles) {
             self.draft_group(&group, None, now, stale, purse, drafts);
         }
     }
@@ -275,12 +280,19 @@ impl Desk {
     }
 
     pub(super) fn faulty_claims(&mut self, attempt: &Attempt, why: &str, outcome: &mut Outcome) {
+        let settling = &mut self.settling;
+        let mut news = false;
         for owned in &attempt.claims {
             let state = ClaimState::Faulty { why: why.to_owned() };
-            self.settling.claim_states.insert(owned.claim.outpoint, state);
+            settling.claim_states.insert(owned.claim.outpoint, state);
+            news |= settling.alone.insert(owned.claim.outpoint);
         }
-        let what = format!("the claim {} must not be published: {why}", attempt.txid);
-        outcome.reports.push(DeskReport::Trouble { what });
+        if news {
+            // Those that are not to blame need not wait for a block.
+            settling.wanted = true;
+            let what = format!("the claim {} must not be published: {why}", attempt.txid);
+            outcome.reports.push(DeskReport::Trouble { what });
+        }
     }
 }
 

@@ -57,10 +57,15 @@ pub(super) struct Settling {
     /// Why what is wanted is not under way, as of the last look.
     commitment_states: BTreeMap<OwnerId, CommitmentState>,
     claim_states: BTreeMap<OutPoint, ClaimState>,
+    /// Claims that were in a transaction which broke a rule: each is built alone, so that one of them keeps nobody
+    /// else's waiting.
+    alone: BTreeSet<OutPoint>,
     /// Transactions of the mempool that channels were told of.
     told: BTreeMap<OwnerId, BTreeSet<Txid>>,
     /// Something changed since the last look.
     wanted: bool,
+    /// The tip at the last look.
+    pub(super) settled_height: Option<u32>,
     pub(super) reserve_was_short: bool,
 }
 
@@ -106,8 +111,10 @@ impl Settling {
             bumps: BTreeMap::new(),
             commitment_states: BTreeMap::new(),
             claim_states: BTreeMap::new(),
+            alone: BTreeSet::new(),
             told: BTreeMap::new(),
             wanted: false,
+            settled_height: None,
             reserve_was_short: false,
         }
     }
@@ -162,6 +169,7 @@ impl Desk {
         self.now = self.now.max(now.unix_seconds);
         let mut outcome = Outcome::default();
         self.settling.wanted = false;
+        self.settling.settled_height = Some(self.memory.tip().height);
         self.settling.commitment_states.clear();
         self.settling.claim_states.clear();
         let purse = self.purse();

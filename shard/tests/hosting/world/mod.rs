@@ -565,7 +565,7 @@ pub struct Tally {
     pub holdings: Vec<i128>,
 }
 
-fn preimage(number: u64) -> PaymentPreimage {
+pub fn preimage(number: u64) -> PaymentPreimage {
     PaymentPreimage::from_bytes(sha256::Hash::hash(&number.to_be_bytes()).to_byte_array())
 }
 
