@@ -1,7 +1,7 @@
 //! What a channel asks its host to do. Data only: the host performs effects after the journal row that caused
 //! them is durable, except `Internal`, which may go at once inside one process with one ordered log.
 
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Msat;
@@ -26,9 +26,9 @@ pub enum Effect {
     /// Keep for the penalty: the HTLC outputs of the counterparty's commitment `number`, just revoked
     /// (directions as the counterparty, that commitment's broadcaster, sees them). Never empty.
     LogRevoked { number: u64, htlcs: Vec<HtlcSpec> },
-    /// The opener must build the funding transaction with an output of this script and amount, and answer with
-    /// `Command::FundingBuilt` or `Command::AbortOpening`.
-    BuildFunding { script: ScriptBuf, amount: Amount },
+    /// The opener must build the funding transaction with an output of this script and amount (and the coin for the
+    /// accepter, if one is agreed), and answer with `Command::FundingBuilt` or `Command::AbortOpening`.
+    BuildFunding { script: ScriptBuf, amount: Amount, reserve_coin: Option<TxOut> },
     /// Watch the funding outpoint for its confirmation and its spend. `minimum_depth` confirmations give
     /// `ChainEvent::FundingDeep`.
     WatchFunding { outpoint: OutPoint, script: ScriptBuf, amount: Amount, minimum_depth: u32 },

@@ -244,4 +244,6 @@ pub enum ParameterFlaw {
     InvalidPoint(Point),
     #[error("the counterparty uses our own funding key")]
     SameFundingKey,
+    #[error("the script for a reserve coin is no standard payout")]
+    NonStandardReserveScript,
 }

@@ -49,6 +49,9 @@ pub struct OpenRequest {
     /// 32 fresh random bytes, never used for another channel.
     pub key_id: KeyId,
     pub capacity_sat: u64,
+    /// What the funding transaction pays to the accepter besides, if it asks for a coin; 0: no coin is offered. Without a coin
+    /// on the chain it could not pay for a close of its own.
+    pub reserve_sat: u64,
     pub session: SessionId,
 }
 
@@ -62,6 +65,8 @@ pub struct AcceptRequest {
     pub counterparty_node: Point,
     /// 32 fresh random bytes, never used for another channel.
     pub key_id: KeyId,
+    /// Where this side wants a coin from the opener, which may pay it or not; empty: it has coins.
+    pub reserve_script: ScriptBuf,
     pub session: SessionId,
 }
 

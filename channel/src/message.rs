@@ -87,6 +87,9 @@ pub struct AcceptChannel {
     /// The acceptor may ask for a greater depth than the opener proposed.
     pub minimum_depth: u32,
     pub accepter: SideParameters,
+    /// Where the accepter, which has no coin to pay for a close of its own, asks for one; empty: it has. At most
+    /// [`MAX_PAYOUT_SCRIPT_LENGTH`](crate::limits::MAX_PAYOUT_SCRIPT_LENGTH) bytes.
+    pub reserve_script: ScriptBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

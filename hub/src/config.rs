@@ -114,6 +114,8 @@ pub struct Inbound {
     pub max_channel_sat: u64,
     pub max_sat_per_wallet: u64,
     pub max_channels_per_wallet: usize,
+    /// The coin added for a wallet that has none.
+    pub reserve_sat: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -53,6 +53,7 @@ pub fn to_wire(message: &Message) -> pb::ChannelMessage {
         Message::AcceptChannel(accept) => Kind::AcceptChannel(pb::AcceptChannel {
             minimum_depth: accept.minimum_depth,
             accepter: Some(side_out(&accept.accepter)),
+            reserve_script: bytes(accept.reserve_script.as_bytes()),
         }),
         Message::FundingCreated(created) => Kind::FundingCreated(pb::FundingCreated {
             outpoint: Some(outpoint_out(&created.outpoint)),
@@ -116,6 +117,11 @@ pub fn from_wire(message: pb::ChannelMessage) -> Result<Message, WireError> {
         Kind::AcceptChannel(accept) => Message::AcceptChannel(Box::new(AcceptChannel {
             minimum_depth: accept.minimum_depth,
             accepter: side_in("accepter", accept.accepter)?,
+            reserve_script: ScriptBuf::from_bytes(at_most(
+                "reserve_script",
+                &accept.reserve_script,
+                limits::MAX_SCRIPT_BYTES,
+            )?),
         })),
         Kind::FundingCreated(created) => Message::FundingCreated(FundingCreated {
             outpoint: outpoint("outpoint", created.outpoint)?,

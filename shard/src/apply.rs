@@ -160,7 +160,9 @@ impl Shard {
                 Some(ticket) => ChainRequest::TicketReady(Box::new(ticket)),
                 None => return,
             },
-            Effect::BuildFunding { script, amount } => ChainRequest::BuildFunding { script, amount },
+            Effect::BuildFunding { script, amount, reserve_coin } => {
+                ChainRequest::BuildFunding { script, amount, reserve_coin }
+            }
             Effect::WatchFunding { outpoint, script, amount, minimum_depth } => {
                 ChainRequest::WatchFunding { outpoint, script, amount, minimum_depth }
             }

@@ -1,7 +1,7 @@
 //! What goes out of a shard. The host implements [`Outlet`]; every call except `internal`, `publish` and `ending` is made
 //! only after the journal rows it depends on are durable.
 
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
 use channel::amount::Msat;
 use channel::channel::{ChannelView, PhaseView, ReadyTicket};
 use channel::claim::OnchainPlan;
@@ -56,10 +56,12 @@ pub trait Outlet {
 /// What a channel asks of the chain's side.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChainRequest {
-    /// Build and sign (never broadcast) a transaction with this output; answer with `Command::FundingBuilt` or `AbortOpening`.
+    /// Build and sign (never broadcast) a transaction with this output, and with the coin for the other side if there is one;
+    /// answer with `Command::FundingBuilt` or `AbortOpening`.
     BuildFunding {
         script: ScriptBuf,
         amount: Amount,
+        reserve_coin: Option<TxOut>,
     },
     /// Report the outpoint's confirmation, depth and spend as `ChainEvent`s.
     WatchFunding {

@@ -83,6 +83,7 @@ pub(super) enum Kind {
     AcceptReceived {
         minimum_depth: u32,
         counterparty: Box<SideParameters>,
+        reserve_coin: Option<TxOut>,
     },
     FundingBuilt {
         transaction: Box<Transaction>,

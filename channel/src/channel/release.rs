@@ -26,6 +26,7 @@ impl Channel {
             ToSend::AcceptChannel => Some(Message::AcceptChannel(Box::new(AcceptChannel {
                 minimum_depth: self.state.terms.minimum_depth,
                 accepter: self.state.terms.holder.clone(),
+                reserve_script: self.state.terms.reserve_script.clone(),
             }))),
             ToSend::FundingCreated => {
                 let signatures = self.sign_counterparty_commitment(0, signer)?;

@@ -46,6 +46,10 @@ pub(super) struct Terms {
     pub(super) holder: SideParameters,
     /// Known from the accepter's answer on.
     pub(super) counterparty: Option<SideParameters>,
+    /// Opener: what a coin for the accepter would hold, if it asks for one.
+    pub(super) reserve_sat: u64,
+    /// Accepter: where it asks for one; empty if it does not.
+    pub(super) reserve_script: ScriptBuf,
 }
 
 impl Terms {

@@ -65,9 +65,9 @@ pub async fn forward_requests(
             }
         };
         match request {
-            ChainRequest::BuildFunding { script, amount } => {
+            ChainRequest::BuildFunding { script, amount, reserve_coin } => {
                 let output = TxOut { value: amount, script_pubkey: script };
-                desk.request(owner, DeskRequest::BuildFunding { output, reserve_coin: None });
+                desk.request(owner, DeskRequest::BuildFunding { output, reserve_coin });
             }
             ChainRequest::WatchFunding { outpoint, script, amount, minimum_depth } => {
                 let output = TxOut { value: amount, script_pubkey: script };

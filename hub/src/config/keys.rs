@@ -45,6 +45,17 @@ macro_rules! key {
 /// 21 million bitcoin, in satoshi.
 const ALL_COINS_SAT: u64 = 21_000_000 * 100_000_000;
 
+/// The largest coin given away with a channel, in satoshi: pays for a close at 500 sat/vB twice.
+const MAX_RESERVE_COIN_SAT: u64 = 1_000_000;
+
+/// Nothing, or a coin that is worth spending.
+fn reserve_coin(value: &Value) -> Result<u64, Expected> {
+    match integer(value, 0..=MAX_RESERVE_COIN_SAT)? {
+        0 => Ok(0),
+        _ => integer(value, 1_000..=MAX_RESERVE_COIN_SAT),
+    }
+}
+
 /// All keys, in the order of the file.
 pub fn keys() -> &'static [Key] {
     KEYS
@@ -285,6 +296,13 @@ static KEYS: &[Key] = &[
         |v| integer(v, 0..=10_000)
     ),
     key!(
+        "inbound.reserve_sat",
+        "10000",
+        "A wallet without coins on the chain could not pay for a close of its own. In the first channel that the hub opens\nto it, the funding transaction gives it a coin of so many satoshi, for good: count it to the price of inbound liquidity.\n0 gives none; otherwise 1,000 at least.",
+        inbound.reserve_sat,
+        reserve_coin
+    ),
+    key!(
         "streams.max_per_wallet",
         "64",
         "Streams agreed at once by one wallet as payer.",
@@ -467,7 +485,12 @@ pub(super) fn empty() -> Config {
             min_capacity_sat: 0,
             max_capacity_sat: 0,
         },
-        inbound: Inbound { max_channel_sat: 0, max_sat_per_wallet: 0, max_channels_per_wallet: 0 },
+        inbound: Inbound {
+            max_channel_sat: 0,
+            max_sat_per_wallet: 0,
+            max_channels_per_wallet: 0,
+            reserve_sat: 0,
+        },
         streams: Streams { max_per_wallet: 0, idle_seconds: 0 },
         settlement: Settlement {
             final_depth: 0,

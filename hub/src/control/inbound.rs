@@ -53,7 +53,7 @@ impl Control {
     ) {
         let opened = self.consider(&node, asked).and_then(|considered| match considered {
             Considered::New(request) => {
-                check_funds(asked.amount_sat, spendable)?;
+                check_funds(asked.amount_sat.saturating_add(self.reserve_sat(&node)), spendable)?;
                 self.open_inbound(session, node, request, asked.amount_sat)?;
                 Ok(None)
             }
@@ -103,9 +103,10 @@ impl Control {
             self.setup.max_channels_per_wallet,
         );
         taken.map_err(|taken| detail(ErrorCode::LimitReached, taken.to_string()))?;
+        let reserve_sat = self.reserve_sat(&node);
         let inbound = Inbound { amount_sat, owner, channel_id, state: InboundState::Requested };
         self.journal(Input::InboundRequested { node, request: request.0, inbound });
-        self.ask_shard(session, node, request, inbound);
+        self.ask_shard(session, node, request, inbound, reserve_sat);
         Ok(())
     }
 
@@ -129,8 +130,24 @@ impl Control {
             .map_err(|error| detail(code(&error), error.to_string()))
     }
 
+    /// The coin that a new channel of the wallet may bring it: with the first only, so that asking for one after the other earns
+    /// nothing.
+    fn reserve_sat(&self, node: &Point) -> u64 {
+        match self.registry.inbound_of(node).next() {
+            Some(_) => 0,
+            None => self.setup.inbound.reserve_sat,
+        }
+    }
+
     /// The shard is asked after this turn's append, so the request's row precedes the channel's first in the log.
-    fn ask_shard(&mut self, session: SessionId, node: Point, request: RequestId, inbound: Inbound) {
+    fn ask_shard(
+        &mut self,
+        session: SessionId,
+        node: Point,
+        request: RequestId,
+        inbound: Inbound,
+        reserve_sat: u64,
+    ) {
         let open = OpenRequest {
             owner: inbound.owner,
             channel_id: inbound.channel_id,
@@ -138,6 +155,7 @@ impl Control {
             counterparty_node: node,
             key_id: KeyId::from_bytes(random()),
             capacity_sat: inbound.amount_sat,
+            reserve_sat,
             session,
         };
         let mailboxes = self.setup.mailboxes.clone();

@@ -281,7 +281,8 @@ impl Registry {
         Ok(())
     }
 
-    fn inbound_of(&self, node: &Point) -> impl Iterator<Item = &Inbound> {
+    /// The inbound channels of a node that are remembered.
+    pub fn inbound_of(&self, node: &Point) -> impl Iterator<Item = &Inbound> {
         self.inbound.range((*node, [0; 16])..=(*node, [0xff; 16])).map(|(_, inbound)| inbound)
     }
 

@@ -139,6 +139,8 @@ impl<'a> Inbox<'a> {
             role: Role::Hub,
             counterparty_node: self.node,
             key_id: KeyId::from_bytes(key_id),
+            // A hub that has no coins of its own accepts none from wallets.
+            reserve_script: bitcoin::ScriptBuf::new(),
             session: self.session,
         };
         self.known.insert(channel, owner);

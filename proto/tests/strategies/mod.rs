@@ -168,8 +168,9 @@ fn opening_and_closing() -> impl Strategy<Value = Message> {
                 }))
             }
         ),
-        (any::<u32>(), side()).prop_map(|(minimum_depth, accepter)| {
-            Message::AcceptChannel(Box::new(AcceptChannel { minimum_depth, accepter }))
+        (any::<u32>(), side(), bytes(42)).prop_map(|(minimum_depth, accepter, script)| {
+            let reserve_script = ScriptBuf::from_bytes(script);
+            Message::AcceptChannel(Box::new(AcceptChannel { minimum_depth, accepter, reserve_script }))
         }),
         (outpoint(), signature(), bytes(256)).prop_map(|(outpoint, signature, sealed)| {
             Message::FundingCreated(FundingCreated { outpoint, signature, sealed })

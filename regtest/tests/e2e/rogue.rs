@@ -70,6 +70,7 @@ impl Rogue {
             counterparty_node: line.hub_key,
             key_id: KeyId::from_bytes([seed; 32]),
             capacity_sat: CAPACITY_SAT,
+            reserve_sat: 0,
             session: SessionId(1),
         };
         let context = Context { policy: &policy(), height, signer: &signer, router: &NobodyBehind };
@@ -255,7 +256,7 @@ impl Rogue {
         for effect in effects {
             match effect {
                 Effect::Send(to_send) => self.unsent.extend(self.channel.message(&to_send, &self.signer)),
-                Effect::BuildFunding { script, amount } => {
+                Effect::BuildFunding { script, amount, reserve_coin: _ } => {
                     self.wanted = Some(TxOut { value: amount, script_pubkey: script });
                 }
                 Effect::BroadcastFunding { .. } => self.signed = true,

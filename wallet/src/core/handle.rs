@@ -111,6 +111,8 @@ impl CoreHandle {
                 counterparty_node: core.hub,
                 key_id: channel::bytes::KeyId::from_bytes(key),
                 capacity_sat,
+                // A hub has coins of its own.
+                reserve_sat: 0,
                 session,
             };
             let reply = ReplyTo::new(move |reply| {

@@ -375,27 +375,27 @@ impl Core {
             }
         }
         let known = self.outlet.directory.owner_of(&channel).is_some();
-        if !known && let Some(Message::OpenChannel(_)) = messages.first() {
-            if let Message::OpenChannel(message) = messages.remove(0) {
-                let mut key = [0; 32];
-                rand::rngs::OsRng.fill_bytes(&mut key);
-                let Some(owner) = self.owners.take() else {
-                    tracing::warn!(%channel, "the hub has proposed more channels than this process can number");
-                    return;
-                };
-                let request = AcceptRequest {
-                    owner,
-                    channel_id: channel,
-                    role: Role::Wallet,
-                    counterparty_node: node,
-                    key_id: channel::bytes::KeyId::from_bytes(key),
-                    session,
-                };
-                self.mail.push_back(Mail::Accept { request, message });
-            }
-            if messages.is_empty() {
+        let opens = !known && matches!(messages.first(), Some(Message::OpenChannel(_)));
+        if opens && let Message::OpenChannel(message) = messages.remove(0) {
+            let mut key = [0; 32];
+            rand::rngs::OsRng.fill_bytes(&mut key);
+            let Some(owner) = self.owners.take() else {
+                tracing::warn!(%channel, "the hub has proposed more channels than this process can number");
                 return;
+            };
+            let request = AcceptRequest {
+                owner,
+                channel_id: channel,
+                role: Role::Wallet,
+                counterparty_node: node,
+                key_id: channel::bytes::KeyId::from_bytes(key),
+                reserve_script: bitcoin::ScriptBuf::new(),
+                session,
+            };
+            if messages.is_empty() {
+                return self.outlet.accept_opening(request, message, credit);
             }
+            self.outlet.accept_opening(request, message, Credit::none());
         }
         self.mail.push_back(Mail::Peer { session, node, channel, messages, credit });
     }

@@ -1,16 +1,19 @@
 //! What the shard hands out, performed: frames to the hub, messages to the ledger, requests to the desk.
 
-use bitcoin::TxOut;
+use std::sync::Arc;
+
+use bitcoin::{ScriptBuf, TxOut};
 use channel::channel::ChannelView;
-use channel::event::Command;
+use channel::event::{AcceptRequest, Command};
 use channel::forward::Internal;
 use channel::ids::{ChannelId, OwnerId, SessionId};
-use channel::message::Message;
+use channel::message::{Message, OpenChannel};
 use journal::Retained;
 use settlement::desk::DeskRequest;
-use settlement::desk::service::DeskHandle;
-use shard::{ChainRequest, DirectoryEntry, Mail, Outlet, PeerRefusal, Reply, ReplyTo};
+use settlement::desk::service::{DeskHandle, Stopping};
+use shard::{ChainRequest, Credit, DirectoryEntry, Mail, Outlet, PeerRefusal, Reply, ReplyTo};
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::answers::Answers;
@@ -29,6 +32,8 @@ pub struct WalletOutlet {
     core: CoreHandle,
     desk: DeskHandle,
     runtime: Handle,
+    /// Where this process asks for coins of hubs, once it has asked for one.
+    reserve_script: Arc<OnceCell<ScriptBuf>>,
 }
 
 impl WalletOutlet {
@@ -43,6 +48,7 @@ impl WalletOutlet {
             core,
             desk,
             runtime,
+            reserve_script: Arc::default(),
         }
     }
 
@@ -61,6 +67,30 @@ impl WalletOutlet {
             });
             let mail = Mail::Command { owner, command, reply: Some(reply) };
             core.send(CoreMail::Call(Box::new(move |core| core.mail.push_back(mail))));
+        });
+    }
+
+    /// The hub proposes a channel. A wallet whose coins do not suffice to close one channel more by itself asks for a coin in the
+    /// funding transaction; its address is durable before the hub hears of it, and one serves all of a process, so that a hub
+    /// that goes on proposing uses up none. `credit` slows such a hub down.
+    pub fn accept_opening(&self, request: AcceptRequest, message: Box<OpenChannel>, credit: Credit) {
+        let (core, desk) = (self.core.clone(), self.desk.clone());
+        let address = Arc::clone(&self.reserve_script);
+        self.runtime.spawn(async move {
+            // A desk that ended is a process that is stopping: the hub's opening ends with the connection.
+            let Ok(summary) = desk.summary().await else { return };
+            let reserve = summary.reserve;
+            let reserve_script = match reserve.confirmed_coins > reserve.needed_coins {
+                true => ScriptBuf::new(),
+                false => match address.get_or_try_init(|| fresh_script(&desk)).await {
+                    Ok(script) => script.clone(),
+                    Err(Stopping) => return,
+                },
+            };
+            let request = AcceptRequest { reserve_script, ..request };
+            let mail = Mail::Accept { request, message };
+            core.send(CoreMail::Call(Box::new(move |core| core.mail.push_back(mail))));
+            drop(credit);
         });
     }
 
@@ -84,9 +114,9 @@ impl WalletOutlet {
 
     fn desk_request(owner: OwnerId, request: ChainRequest) -> Option<DeskRequest> {
         Some(match request {
-            ChainRequest::BuildFunding { script, amount } => {
+            ChainRequest::BuildFunding { script, amount, reserve_coin } => {
                 let output = TxOut { value: amount, script_pubkey: script };
-                DeskRequest::BuildFunding { output, reserve_coin: None }
+                DeskRequest::BuildFunding { output, reserve_coin }
             }
             ChainRequest::WatchFunding { outpoint, script, amount, minimum_depth } => {
                 DeskRequest::WatchFunding {
@@ -108,6 +138,10 @@ impl WalletOutlet {
             ChainRequest::Plan(plan) => DeskRequest::Plan(plan),
         })
     }
+}
+
+async fn fresh_script(desk: &DeskHandle) -> Result<ScriptBuf, Stopping> {
+    desk.new_address().await.map(|address| address.script_pubkey())
 }
 
 impl Outlet for WalletOutlet {

@@ -60,8 +60,8 @@ impl State {
             Kind::ProvenBehind { number } => self.proven_behind(*number, out),
             // A first input makes the channel; it is never applied to one.
             Kind::Opened(_) | Kind::Accepted(_) | Kind::Recovered(_) => {}
-            Kind::AcceptReceived { minimum_depth, counterparty } => {
-                self.accept_received(*minimum_depth, counterparty, out);
+            Kind::AcceptReceived { minimum_depth, counterparty, reserve_coin } => {
+                self.accept_received(*minimum_depth, counterparty, reserve_coin.clone(), out);
             }
             Kind::FundingBuilt { transaction, outpoint } => self.funding_built(transaction, *outpoint, out),
             Kind::FundingCreated { outpoint, signature, sealed } => {

@@ -1,6 +1,6 @@
 //! From the first input to a channel that is ready, and the chain's word on its funding.
 
-use bitcoin::{Amount, OutPoint, Transaction};
+use bitcoin::{Amount, OutPoint, Transaction, TxOut};
 
 use super::super::books::Books;
 use super::super::htlc::Htlcs;
@@ -87,13 +87,15 @@ impl State {
         &mut self,
         minimum_depth: u32,
         counterparty: &SideParameters,
+        reserve_coin: Option<TxOut>,
         out: &mut Out<'_>,
     ) {
         self.terms.minimum_depth = minimum_depth;
         self.terms.counterparty = Some(counterparty.clone());
         self.counterparty = Some(their_first(counterparty));
         self.phase = Phase::Building;
-        out.push(Effect::BuildFunding { script: self.funding_script(), amount: self.funding_amount() });
+        let (script, amount) = (self.funding_script(), self.funding_amount());
+        out.push(Effect::BuildFunding { script, amount, reserve_coin });
     }
 
     /// The funding output's script. Keys are sorted by their bytes, so none is parsed.

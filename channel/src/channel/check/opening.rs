@@ -1,7 +1,7 @@
 //! Openings (BOLT 2, "Channel Establishment"): who may open what, and that what was agreed is what is signed
 //! and funded.
 
-use bitcoin::{Amount, OutPoint, Transaction, TxOut};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut};
 
 use super::rounds::check_sealed;
 use super::{Verdict, decided, refused};
@@ -17,12 +17,13 @@ use crate::format::CommitmentFormat;
 use crate::funding::check_funding_output;
 use crate::keys::CompactSignature;
 use crate::limits::{
-    MAX_DUST_HTLCS, MAX_DUST_LIMIT, MAX_HTLCS_WITH_OUTPUT, MAX_MINIMUM_DEPTH, MAX_TO_SELF_DELAY_BLOCKS,
-    MIN_DUST_LIMIT, MIN_TO_SELF_DELAY_BLOCKS,
+    MAX_DUST_HTLCS, MAX_DUST_LIMIT, MAX_HTLCS_WITH_OUTPUT, MAX_MINIMUM_DEPTH, MAX_PAYOUT_SCRIPT_LENGTH,
+    MAX_TO_SELF_DELAY_BLOCKS, MIN_DUST_LIMIT, MIN_TO_SELF_DELAY_BLOCKS,
 };
 use crate::message::{AcceptChannel, FundingCreated, FundingSigned, OpenChannel, SideParameters};
 use crate::parameters::{ChannelContext, Side};
 use crate::policy::Policy;
+use crate::scripts::is_standard_payout;
 
 /// The one format whose commitments never need an `update_fee`: the state machine knows no other yet.
 pub(super) const FORMAT: CommitmentFormat = CommitmentFormat::ZeroFeeCommitments;
@@ -33,13 +34,22 @@ const MAX_ACCEPTED_HTLCS: u16 = MAX_HTLCS_WITH_OUTPUT as u16;
 impl Channel {
     /// Checks a request to open a channel that this side funds. The input is its first.
     pub fn check_open(request: OpenRequest, context: &Context<'_>) -> Result<Input, Rejection> {
-        let OpenRequest { owner, channel_id, role, counterparty_node, key_id, capacity_sat, session } =
-            request;
+        let OpenRequest {
+            owner,
+            channel_id,
+            role,
+            counterparty_node,
+            key_id,
+            capacity_sat,
+            reserve_sat,
+            session,
+        } = request;
         let names = Names { owner, channel_id, role, counterparty_node, key_id };
         let policy = context.policy;
         check_capacity(capacity_sat, policy)?;
         let terms = own_terms(&names, capacity_sat, policy.dust_limit_sat, context);
-        let terms = Terms { opener: Side::Holder, minimum_depth: policy.minimum_depth, ..terms };
+        let minimum_depth = policy.minimum_depth;
+        let terms = Terms { opener: Side::Holder, minimum_depth, reserve_sat, ..terms };
         check_own(&terms)?;
         Ok(Input(Kind::Opened(Box::new(First { names, terms, session }))))
     }
@@ -50,7 +60,8 @@ impl Channel {
         message: &OpenChannel,
         context: &Context<'_>,
     ) -> Result<Input, Rejection> {
-        let AcceptRequest { owner, channel_id, role, counterparty_node, key_id, session } = request;
+        let AcceptRequest { owner, channel_id, role, counterparty_node, key_id, reserve_script, session } =
+            request;
         let names = Names { owner, channel_id, role, counterparty_node, key_id };
         let policy = context.policy;
         let OpenChannel { format, capacity_sat, dust_limit_sat, minimum_depth, opener } = message;
@@ -65,6 +76,7 @@ impl Channel {
             opener: Side::Counterparty,
             minimum_depth: policy.minimum_depth.max(*minimum_depth),
             counterparty: Some(opener.clone()),
+            reserve_script,
             ..terms
         };
         check_own(&terms)?;
@@ -77,14 +89,28 @@ impl Channel {
         if self.state.phase != Phase::Proposed {
             return refused(Refusal::UnexpectedMessage);
         }
-        let AcceptChannel { minimum_depth, accepter } = accept;
+        let AcceptChannel { minimum_depth, accepter, reserve_script } = accept;
         check_depth(*minimum_depth, self.state.terms.minimum_depth)
             .and_then(|()| check_side(accepter, &self.state.terms, context.policy.max_to_self_delay_blocks))
             .map_err(Violation::Parameters)?;
+        let reserve_coin = self.reserve_coin(reserve_script).map_err(Violation::Parameters)?;
         decided(Kind::AcceptReceived {
             minimum_depth: *minimum_depth,
             counterparty: Box::new(accepter.clone()),
+            reserve_coin,
         })
+    }
+
+    /// The coin for an accepter that asks for one, if one is offered.
+    fn reserve_coin(&self, script: &ScriptBuf) -> Result<Option<TxOut>, ParameterFlaw> {
+        if script.is_empty() {
+            return Ok(None);
+        }
+        if script.len() > MAX_PAYOUT_SCRIPT_LENGTH || !is_standard_payout(script) {
+            return Err(ParameterFlaw::NonStandardReserveScript);
+        }
+        let value = Amount::from_sat(self.state.terms.reserve_sat);
+        Ok((value > Amount::ZERO).then(|| TxOut { value, script_pubkey: script.clone() }))
     }
 
     /// Opener: the on-chain wallet built the funding transaction.
@@ -218,6 +244,8 @@ pub(super) fn own_terms(
             max_accepted_dust_htlcs: policy.max_accepted_dust_htlcs,
         },
         counterparty: None,
+        reserve_sat: 0,
+        reserve_script: ScriptBuf::new(),
     }
 }
 

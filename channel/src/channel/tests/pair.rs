@@ -129,6 +129,7 @@ impl End {
             counterparty_node: peer.signer.node_id(),
             key_id: KeyId::from_bytes([1; 32]),
             capacity_sat: CAPACITY_SAT,
+            reserve_sat: 0,
             session: SessionId(session),
         }
     }
@@ -140,6 +141,7 @@ impl End {
             role: self.role,
             counterparty_node: peer.signer.node_id(),
             key_id: KeyId::from_bytes([2; 32]),
+            reserve_script: bitcoin::ScriptBuf::new(),
             session: SessionId(session),
         }
     }
@@ -419,7 +421,7 @@ impl Pair {
 impl End {
     pub(super) fn funding_transaction(&self) -> Transaction {
         let build = self.effects.iter().find_map(|effect| match effect {
-            Effect::BuildFunding { script, amount } => Some((script.clone(), *amount)),
+            Effect::BuildFunding { script, amount, reserve_coin: _ } => Some((script.clone(), *amount)),
             _ => None,
         });
         let (script_pubkey, value) = build.expect("the opener is asked to build");

@@ -1,11 +1,14 @@
 //! Every parameter that an opening cannot have, in each of the three places where it is looked at.
 
+use bitcoin::{Amount, ScriptBuf, TxOut};
+
 use super::pair::*;
 use super::rules::{assert_complete, variants};
 use crate::amount::Msat;
 use crate::channel::Channel;
+use crate::effect::Effect;
 use crate::error::{ParameterFlaw, Refusal, Rejection, Violation};
-use crate::event::Event;
+use crate::event::{AcceptRequest, Event, OpenRequest};
 use crate::keys::Point;
 use crate::limits::{MAX_DUST_HTLCS, MAX_MINIMUM_DEPTH};
 use crate::message::{AcceptChannel, Message, OpenChannel, SideParameters};
@@ -30,6 +33,7 @@ variants!(
         DustHtlcCountTooLarge,
         InvalidPoint,
         SameFundingKey,
+        NonStandardReserveScript,
     ]
 );
 
@@ -121,6 +125,8 @@ fn a_proposal_with_an_unacceptable_parameter_is_refused_by_name() {
         case(&|proposal| change(&mut proposal.opener), flaw);
     }
     case(&|proposal| proposal.opener.basepoints.funding = ours.funding, ParameterFlaw::SameFundingKey);
+    // A proposal asks for no coin: the answer's case is below.
+    found.push(name(&ParameterFlaw::NonStandardReserveScript));
     assert_complete(ALL, found);
 }
 
@@ -151,6 +157,36 @@ fn an_answer_with_an_unacceptable_parameter_is_a_violation_by_name() {
         case(&|answer| change(&mut answer.accepter), flaw);
     }
     case(&|answer| answer.accepter.basepoints.funding = ours, ParameterFlaw::SameFundingKey);
+    let burnt = ScriptBuf::new_op_return([7]);
+    case(&|answer| answer.reserve_script = burnt.clone(), ParameterFlaw::NonStandardReserveScript);
+}
+
+/// What the hub is asked to pay besides the funding output.
+fn coin_for(asked: &ScriptBuf, offered_sat: u64) -> Option<TxOut> {
+    let mut pair = Pair::new();
+    let request = OpenRequest { reserve_sat: offered_sat, ..pair.hub.open_request(1, &pair.wallet) };
+    let input = Channel::check_open(request, &pair.hub.context()).unwrap();
+    pair.hub.begin(&input);
+    let Some(Message::OpenChannel(proposal)) = pair.hub.outbox.pop_front() else { panic!("no proposal") };
+    let request = AcceptRequest { reserve_script: asked.clone(), ..pair.wallet.accept_request(1, &pair.hub) };
+    let input = Channel::check_accept(request, &proposal, &pair.wallet.context()).unwrap();
+    pair.wallet.begin(&input);
+    let answer = pair.wallet.outbox.pop_front().expect("the wallet answers");
+    pair.hub.handle(Event::Message(answer)).unwrap();
+    let build = pair.hub.effects.iter().find_map(|effect| match effect {
+        Effect::BuildFunding { reserve_coin, .. } => Some(reserve_coin.clone()),
+        _ => None,
+    });
+    build.expect("the hub is asked to build")
+}
+
+#[test]
+fn an_accepter_without_coins_gets_one_if_it_asks_and_one_is_offered() {
+    let (script, none) = (payout_script(3), ScriptBuf::new());
+    let coin = TxOut { value: Amount::from_sat(10_000), script_pubkey: script.clone() };
+    assert_eq!(coin_for(&script, 10_000), Some(coin));
+    assert_eq!(coin_for(&script, 0), None, "none is offered");
+    assert_eq!(coin_for(&none, 10_000), None, "none is asked for");
 }
 
 #[test]

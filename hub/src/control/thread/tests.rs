@@ -60,6 +60,7 @@ fn fixture(folder: &Path) -> Fixture {
             max_channel_sat: 1_000_000,
             max_sat_per_wallet: 1_500_000,
             max_channels_per_wallet: 2,
+            reserve_sat: 10_000,
         },
         streams: config::Streams { max_per_wallet: 1, idle_seconds: 100 },
         max_channels_per_wallet: 9,
@@ -332,16 +333,35 @@ fn each_rule_of_the_hubs_own_openings_is_refused_by_name() {
 }
 
 #[test]
+fn only_a_wallets_first_channel_brings_it_a_coin() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (session, _) = hub.connect(PAYER);
+    let mut coins = Vec::new();
+    for request in [1, 2] {
+        hub.inbound(session, id(request), 500_000);
+        hub.commit();
+        let asked = hub.shard.try_iter().find_map(|mail| match mail {
+            Mail::Open { request, .. } => Some(request.reserve_sat),
+            _ => None,
+        });
+        coins.extend(asked);
+    }
+    assert_eq!(coins, [10_000, 0]);
+}
+
+#[test]
 fn an_opening_that_the_coins_do_not_allow_is_refused_early_and_may_be_asked_for_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut hub = fixture(folder.path());
     let (session, mut to_wallet) = hub.connect(PAYER);
-    hub.spendable = Some(Amount::from_sat(999_999));
+    // One satoshi short of the channel and the coin for a wallet that has none.
+    hub.spendable = Some(Amount::from_sat(1_009_999));
     hub.inbound(session, id(1), 1_000_000);
     assert_eq!(hub.opening(), None);
     assert!(hub.committer.turn().unwrap().is_none(), "a refusal leaves nothing in the journal");
     assert_eq!(answers(&mut to_wallet), [Err(ErrorCode::InsufficientFunds)]);
-    hub.spendable = Some(Amount::from_sat(1_000_000));
+    hub.spendable = Some(Amount::from_sat(1_010_000));
     hub.inbound(session, id(1), 1_000_000);
     assert!(hub.opening().is_some());
     hub.spendable = None;

@@ -309,7 +309,7 @@ impl World {
 
     fn on_chain(&mut self, process: usize, owner: OwnerId, request: &ChainRequest) {
         match request {
-            ChainRequest::BuildFunding { script, amount } => {
+            ChainRequest::BuildFunding { script, amount, reserve_coin: _ } => {
                 self.funded += 1;
                 let transaction =
                     funding(self.funded, TxOut { value: *amount, script_pubkey: script.clone() });

@@ -248,6 +248,7 @@ impl Process {
             role: self.role,
             counterparty_node: node,
             key_id: self.fresh_key(),
+            reserve_script: bitcoin::ScriptBuf::new(),
             session,
         }
     }
@@ -269,6 +270,7 @@ impl Process {
             counterparty_node: node,
             key_id: self.fresh_key(),
             capacity_sat,
+            reserve_sat: 0,
             session,
         }
     }
