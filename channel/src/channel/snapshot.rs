@@ -11,6 +11,10 @@ use crate::parameters::Side;
 
 /// Raised with each change of what a snapshot holds; an older one is then migrated here.
 const VERSION: u8 = 2;
+/// It knew nothing of the chain: `State::onchain`, its last field, was missing.
+const WITHOUT_ONCHAIN: u8 = 1;
+/// How an absent value is written.
+const ABSENT: u8 = 0;
 
 impl Channel {
     /// Everything, as bytes with a version in front.
@@ -22,11 +26,17 @@ impl Channel {
     /// not add up are refused.
     pub fn decode_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (version, rest) = bytes.split_first().ok_or(DecodeError::Malformed)?;
-        if *version != VERSION {
-            return Err(DecodeError::UnknownVersion { found: *version, expected: VERSION });
-        }
+        let migrated;
+        let content = match *version {
+            VERSION => rest,
+            WITHOUT_ONCHAIN => {
+                migrated = [rest, &[ABSENT]].concat();
+                &migrated
+            }
+            found => return Err(DecodeError::UnknownVersion { found, expected: VERSION }),
+        };
         let (mut state, rest): (State, _) =
-            postcard::take_from_bytes(rest).map_err(|_| DecodeError::Malformed)?;
+            postcard::take_from_bytes(content).map_err(|_| DecodeError::Malformed)?;
         if !rest.is_empty() {
             return Err(DecodeError::TrailingBytes);
         }
@@ -53,7 +63,8 @@ impl State {
     /// What every state of a channel keeps; a snapshot that does not was damaged.
     pub(super) fn is_consistent(&self) -> bool {
         let parties = self.terms.counterparty.is_some() == self.counterparty.is_some()
-            && (self.funding.is_none() || self.counterparty.is_some());
+            && (self.funding.is_none() || self.counterparty.is_some())
+            && (self.onchain.is_none() || self.funding.is_some());
         let funded = match self.phase {
             Phase::Proposed | Phase::Building | Phase::Accepted | Phase::Aborted { .. } => true,
             Phase::FundingSent

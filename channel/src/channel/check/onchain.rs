@@ -15,7 +15,7 @@ use crate::channel::{Channel, Checked, Context};
 use crate::claim::{Published, preimage_in};
 use crate::commitment::{CommitmentTransaction, HtlcSpec, OutputKind, commitment_number};
 use crate::error::FailureCause;
-use crate::forward::ForwardResult;
+use crate::forward::{ForwardKey, ForwardResult};
 use crate::keys::Point;
 use crate::message::Preimage;
 use crate::parameters::Side;
@@ -251,13 +251,13 @@ impl Channel {
         if shown.is_empty() {
             return Vec::new();
         }
-        let counts = |id: u64, htlc: &crate::channel::htlc::Offered| {
-            let forward = self.state.forwards.get(&(htlc.key.incoming, htlc.key.htlc_id));
-            let open = forward.is_some_and(|forward| {
+        // One that was given up has had its result.
+        let counts = |id: u64, key: &ForwardKey| {
+            let forward = self.state.forwards.get(&(key.incoming, key.htlc_id));
+            forward.is_some_and(|forward| {
                 let fulfilled = matches!(forward.result, Some(ForwardResult::Fulfilled { .. }));
                 forward.place == Place::Live(id) && !fulfilled
-            });
-            open || htlc.given_up
+            })
         };
         let offered = self.state.htlcs.offered.iter();
         let found = offered

@@ -263,6 +263,17 @@ fn snapshots_and_inputs_name_what_is_wrong_with_their_bytes() {
 }
 
 #[test]
+fn a_snapshot_from_before_channels_knew_the_chain_is_migrated() {
+    let pair = scene(5);
+    let now = pair.hub.channel().encode_snapshot();
+    let (absent, rest) = now.split_last().unwrap();
+    assert_eq!(*absent, 0);
+    let mut before = rest.to_vec();
+    before[0] = 1;
+    assert_eq!(Channel::decode_snapshot(&before).unwrap().state_hash(), pair.hub.channel().state_hash());
+}
+
+#[test]
 fn an_input_that_opens_nothing_makes_no_channel() {
     let pair = scene(2);
     let input = pair.hub.channel().violated(crate::error::Violation::EmptyCommitment);
