@@ -261,7 +261,7 @@ impl Channel {
         };
         let offered = self.state.htlcs.offered.iter();
         let found = offered
-            .filter(|(id, htlc)| counts(**id, htlc))
+            .filter(|(id, htlc)| counts(**id, &htlc.key))
             .filter_map(|(id, htlc)| shown.get(&htlc.add.payment_hash).map(|preimage| (*id, *preimage)));
         found.collect()
     }
