@@ -58,7 +58,11 @@ fn own(status: &CommitmentStatus) -> pb::OwnCommitment {
 
 /// What is on its way for an output, or why nothing is. What the channel knows of its spend counts more.
 fn add_claim(output: &mut pb::OnchainOutput, claim: &ClaimStatus) {
-    if matches!(output.stage(), pb::OnchainStage::Spent | pb::OnchainStage::Final) {
+    let known = output.stage();
+    let is_new = known == pb::OnchainStage::Unspecified;
+    if matches!(known, pb::OnchainStage::Spent | pb::OnchainStage::Final)
+        || (claim.state == ClaimState::Pending && !is_new)
+    {
         return;
     }
     output.why = claim.state.to_string();

@@ -18,6 +18,7 @@ mod payments;
 mod processes;
 mod refusals;
 mod rogue;
+mod steering;
 mod story;
 mod streams;
 mod support;

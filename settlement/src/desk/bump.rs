@@ -31,9 +31,9 @@ pub enum BumpError {
     Unknown { txid: Txid },
     #[error("the transaction has no anchor to pay its fee at: it is no commitment of a channel without fees")]
     NoAnchor,
-    #[error("it pays {current} sat per 1000 weight units by now: bid at least {needed}", current = current.to_sat_per_kwu(), needed = needed.to_sat_per_kwu())]
+    #[error("it pays {current} sat/vB by now: bid at least {needed}", current = current.to_sat_per_vb_floor(), needed = needed.to_sat_per_vb_ceil())]
     TooLow { current: FeeRate, needed: FeeRate },
-    #[error("the configured ceiling is {ceiling} sat per 1000 weight units", ceiling = ceiling.to_sat_per_kwu())]
+    #[error("the configured ceiling is {ceiling} sat/vB", ceiling = ceiling.to_sat_per_vb_floor())]
     TooHigh { ceiling: FeeRate },
     #[error(
         "no confirmed coin pays the fee: {missing} is missing; send coins to this wallet and wait for a block"
