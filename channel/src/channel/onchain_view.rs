@@ -7,6 +7,7 @@ use super::Channel;
 use super::htlc::Removal;
 use super::onchain::{OnChain, Output, Part, Whose};
 use super::state::{Phase, State};
+use crate::error::FailureCause;
 use crate::parameters::Side;
 
 /// The spend of the funding that is in a block and is not the agreed close.
@@ -128,10 +129,12 @@ impl Channel {
         })
     }
 
-    /// What is awaited; none while the channel lives.
+    /// What is awaited; none while the channel lives, and where nothing can come.
     pub fn awaiting(&self) -> Option<Awaiting> {
         let state = &self.state;
         match &state.phase {
+            // What is at the funding's place can be spent by nobody: there is nothing to wait for.
+            Phase::Failed { cause: FailureCause::WrongFunding } => None,
             Phase::Failed { cause } => Some(match &state.onchain {
                 None if cause.may_publish() => Awaiting::Commitment { by_height: state.publish_deadline() },
                 None => Awaiting::TheirCommitment,

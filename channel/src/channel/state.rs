@@ -87,8 +87,8 @@ pub(super) enum Phase {
         txid: Txid,
         height: u32,
     },
-    /// The opening ended before anything could reach the chain. Forgotten in the turn that brought it here, so
-    /// that no snapshot is kept of it.
+    /// The opening ended before anything could reach the chain, or the funding was replaced there for good. Forgotten
+    /// as soon as nobody waits for a result of its.
     Aborted {
         cause: OpeningFailure,
     },

@@ -416,6 +416,28 @@ fn a_funding_replaced_for_good_ends_an_open_channel_by_name() {
 }
 
 #[test]
+fn a_channel_that_failed_still_hears_of_its_funding() {
+    let mut world = busy();
+    let output = world.funding.1.clone();
+    let hub = &mut world.pair.hub;
+    hub.command(Command::Fail { reason: FailRequest::Operator }).unwrap();
+    hub.chain(ChainEvent::FundingNeverConfirms { height: HEIGHT }).unwrap();
+    hub.chain(ChainEvent::FundingUndone).unwrap();
+    assert_eq!(hub.channel().view().funding_height, None);
+    let confirmed = ChainEvent::FundingConfirmed { height: HEIGHT, block_index: 1, output: Some(output) };
+    hub.chain(confirmed).unwrap();
+    hub.chain(ChainEvent::FundingDeep { height: HEIGHT }).unwrap();
+    assert_eq!(hub.channel().view().funding_height, Some(HEIGHT));
+    hub.chain(ChainEvent::FundingNeverConfirms { height: HEIGHT }).unwrap();
+    assert_eq!(hub.channel().phase(), PhaseView::Failed { cause: FailureCause::Operator });
+    hub.chain(ChainEvent::FundingUndone).unwrap();
+    hub.chain(ChainEvent::FundingNeverConfirms { height: HEIGHT }).unwrap();
+    let cause = crate::effect::OpeningFailure::FundingReplaced;
+    assert_eq!(hub.channel().phase(), PhaseView::Aborted { cause });
+    assert_eq!(results(&mut world, Who::Hub).len(), 2);
+}
+
+#[test]
 fn a_trimmed_htlc_of_a_failed_channel_is_given_up_in_time() {
     let mut world = busy();
     let hub = &mut world.pair.hub;
