@@ -20,6 +20,7 @@ fn target(deadline: Option<u32>, tip: u32) -> FeeTarget {
         last: None,
         bounds: FeeBounds::default(),
         budget: Amount::from_sat(50_000),
+        pressing: Amount::MAX_MONEY,
         weight: Weight::from_wu(1_000),
     }
 }
@@ -64,6 +65,18 @@ fn a_bid_replaces_only_what_pays_notably_less() {
 }
 
 #[test]
+fn a_deadline_is_worth_no_more_than_what_is_lost_by_missing_it() {
+    let bid = |pressing| {
+        let pressing = Amount::from_sat(pressing);
+        feerate(&FeeTarget { pressing, ..target(Some(10), 12) })
+    };
+    for (pressing, expected) in [(0, 1_000), (900, 1_000), (7_000, 7_000), (50_000, 50_000), (90_000, 50_000)]
+    {
+        assert_eq!(bid(pressing), Bid::Publish(rate(expected)), "{pressing} sat are worth it");
+    }
+}
+
+#[test]
 fn what_the_budget_cannot_pay_at_the_floor_is_too_dear() {
     let budget = Amount::from_sat(252);
     let poor = FeeTarget { budget, ..target(Some(10), 9) };
@@ -96,17 +109,20 @@ fn any_target() -> impl Strategy<Value = FeeTarget> {
         0u64..200_000,
         prop::option::of(0u64..200_000),
         (0u64..2_000, 0u64..200_000),
-        0u64..10_000_000,
+        (0u64..10_000_000, 0u64..10_000_000),
         1u64..400_000,
     )
-        .prop_map(|(deadline, tip, estimate, last, (floor, more), budget, weight)| FeeTarget {
-            deadline,
-            tip,
-            estimate: rate(estimate),
-            last: last.map(rate),
-            bounds: FeeBounds::new(rate(floor), rate(floor + more)).unwrap(),
-            budget: Amount::from_sat(budget),
-            weight: Weight::from_wu(weight),
+        .prop_map(|(deadline, tip, estimate, last, (floor, more), (budget, pressing), weight)| {
+            FeeTarget {
+                deadline,
+                tip,
+                estimate: rate(estimate),
+                last: last.map(rate),
+                bounds: FeeBounds::new(rate(floor), rate(floor + more)).unwrap(),
+                budget: Amount::from_sat(budget),
+                pressing: Amount::from_sat(pressing),
+                weight: Weight::from_wu(weight),
+            }
         })
 }
 
@@ -152,7 +168,9 @@ proptest! {
             last = following;
         }
         if last.is_some() {
-            let all = feerate_within(target.budget, target.weight).min(target.bounds.ceiling());
+            let affordable = feerate_within(target.budget, target.weight).min(target.bounds.ceiling());
+            let estimate = target.estimate.max(target.bounds.floor()).min(affordable);
+            let all = feerate_within(target.pressing, target.weight).clamp(estimate, affordable);
             let last_chance = paid(&FeeTarget { tip: deadline.saturating_sub(1), ..target });
             prop_assert_eq!(last_chance, Some(all));
         }

@@ -152,6 +152,7 @@ fn check_build(group: &Group, tip: u32, estimate: FeeRate, coins: &[BatchCoin]) 
         last: None,
         bounds: FeeBounds::default(),
         budget: group.budget(),
+        pressing: group.budget(),
         weight: group.weight(&script),
     };
     let feerate = match feerate(&target) {

@@ -10,6 +10,7 @@ use super::htlc::{Offered, Received, Removal, Which};
 use super::onchain::{OnChain, Output, Part, Whose};
 use super::state::{Phase, State};
 use super::{Channel, PublishJob};
+use crate::amount::Msat;
 use crate::bytes::PaymentPreimage;
 use crate::claim::{Claim, Found, OnchainPlan, Own, OwnHtlc, Revoked, Theirs, to_remote};
 use crate::commitment::{CommitmentSpec, CommitmentTransaction, commitment_number};
@@ -74,6 +75,7 @@ impl Channel {
             proven_current: false,
             deadline: self.state.publish_deadline(),
             value_at_stake: self.state.value_at_stake(),
+            value_in_time: self.state.value_in_time().to_sat_floor(),
             commitment,
             counterparty_signatures: signatures,
             transaction,
@@ -235,10 +237,14 @@ impl State {
 
     /// What our latest commitment brings us at most.
     fn value_at_stake(&self) -> Amount {
+        self.books.holder.latest.holder.saturating_add(self.value_in_time()).to_sat_floor()
+    }
+
+    /// The HTLCs of it that are lost if it confirms too late.
+    fn value_in_time(&self) -> Msat {
         let (offered, received) = self.at_stake();
         let amounts =
             offered.map(|htlc| htlc.add.amount_msat).chain(received.map(|htlc| htlc.add.amount_msat));
-        let all = amounts.fold(self.books.holder.latest.holder, |sum, amount| sum.saturating_add(amount));
-        all.to_sat_floor()
+        amounts.fold(Msat::ZERO, |sum, amount| sum.saturating_add(amount))
     }
 }

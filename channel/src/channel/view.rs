@@ -150,6 +150,9 @@ pub struct PublishJob {
     pub deadline: Option<u32>,
     /// What we lose at most if it never confirms: the budget of its fees follows from it.
     pub value_at_stake: Amount,
+    /// What we lose at most if it confirms after the deadline: HTLCs, but not our balance. No deadline is worth a higher
+    /// fee than a share of this.
+    pub value_in_time: Amount,
 }
 
 impl Channel {

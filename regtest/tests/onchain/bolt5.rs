@@ -27,7 +27,7 @@ const TABLE: &[Requirement] = table! {
         when_both_close_at_once_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
     ],
     "Be ready to resolve an output again after a reorganisation." => [
-        a_close_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
+        closes_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
     ],
     "A spend of the funding that was not agreed fails the channel." => [
         when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
@@ -136,10 +136,11 @@ const TABLE: &[Requirement] = table! {
     ],
     "Go on when the cheater's transactions invalidate our own." => [
         a_cheaters_second_stage_that_confirmed_while_the_hub_slept_is_taken_from_it_too,
-        a_close_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
+        closes_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
     ],
     "Nothing of this is lost when the victim's process dies at any stage." => [
-        a_close_and_a_cheat_end_the_same_when_everybody_is_killed_at_every_stage,
+        closes_and_a_cheat_end_the_same_when_everybody_is_killed_at_every_stage,
+            a_hubs_cheat_ends_the_same_when_everybody_is_killed_at_every_stage,
     ],
     }
 };

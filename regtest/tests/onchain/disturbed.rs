@@ -1,9 +1,10 @@
-//! The same story, a close with HTLCs both ways and a cheat beside it, told again while everybody is killed at every stage, and
-//! while every stage is reorganised away: the end is the same.
+//! The same stories, closes with HTLCs both ways and a cheat beside them, and a hub's cheat, told while everybody is killed at
+//! every stage, and while every stage is reorganised away: the end is the same.
 
 use std::collections::BTreeSet;
 
 use bitcoin::{OutPoint, Txid};
+use bytes::Bytes;
 use regtest::lab::LabError;
 use regtest::wait::{Look, until_seen};
 
@@ -22,7 +23,7 @@ enum Disturbance {
     Reorganise,
 }
 
-/// The load of the honest wallet's channel, and of the cheater's old state.
+/// The load of the honest channels, and of the cheaters' old states.
 const LOAD: Load = Load { offered: (1, 1), received: (1, 1), trimmed: 0 };
 
 const CHEATER: Past = Past { name: "cheater", age: Age::Early, load: LOAD };
@@ -37,6 +38,16 @@ struct Story {
 }
 
 impl Story {
+    fn new(stage: Stage, disturbance: Disturbance) -> Story {
+        Story { stage, disturbance, seen: BTreeSet::new(), next_depth: 1, disturbed: 0 }
+    }
+
+    /// The stage, once as much has happened on it.
+    fn told(self, stages: u32) -> Stage {
+        assert!(self.disturbed >= stages, "{} stages were disturbed", self.disturbed);
+        self.stage
+    }
+
     async fn kill_all(&self) -> Result<(), LabError> {
         let lab = &self.stage.lab;
         lab.hub().kill()?;
@@ -45,6 +56,7 @@ impl Story {
         }
         lab.hub().start_again().await?;
         for wallet in lab.wallets() {
+            // Where the hub was moved to, nobody finds it.
             match wallet.name() {
                 "peer" => wallet.start_again().await?,
                 _ => wallet.start_with(&[NO_HUB]).await?,
@@ -102,59 +114,110 @@ impl Story {
     }
 }
 
-async fn tell(disturbance: Disturbance) {
-    // The honest wallet's channel has the same delays; they only make it wait longer.
-    let stage = Stage::set_with(options(LONG_DELAY), &["cheater", "honest"]).await;
+async fn fundings(stage: &Stage, channels: &[Bytes]) -> Vec<OutPoint> {
+    let mut fundings = Vec::new();
+    for channel in channels {
+        fundings.push(stage.funding(channel).await);
+    }
+    fundings
+}
+
+/// A wallet cheats, another closes alone, and the hub closes the channel of a third; payments are in flight through the last two.
+async fn wallets_end(disturbance: Disturbance) {
+    // The honest channels have the same delays; they only make everybody wait longer.
+    let stage = Stage::set_with(options(LONG_DELAY), &["cheater", "closer", "closed"]).await;
     let old = cheat::launch(&stage, &[CHEATER]).await;
     cheat::copy_wallets(&stage.wallets[..1]).await;
     cheat::pay_on(&stage, &[CHEATER], &old).await;
     let stake = stage.wallets[0].channels().await.unwrap()[0].local_msat.cast_signed();
     let books = stage.books().await;
-    let flights = Flights::launch(&stage, &stage.wallets[1], LOAD).await;
-    let mut fundings: Vec<OutPoint> = Vec::new();
-    for channel in &stage.channels {
-        fundings.push(stage.funding(channel).await);
+    let mut flights = Vec::new();
+    for wallet in &stage.wallets[1..] {
+        flights.push(Flights::launch(&stage, wallet, LOAD).await);
+    }
+    let fundings = fundings(&stage, &stage.channels).await;
+    cheat::wallet_cheats(&stage, 0).await;
+    for wallet in &stage.wallets[1..] {
+        wallet.kill().unwrap();
+        wallet.start_with(&[NO_HUB]).await.unwrap();
+    }
+    stage.wallets[1].force_close(&stage.channels[1]).await.unwrap();
+    stage.lab.hub().force_close(&stage.channels[2]).await.unwrap();
+    stage.spent_in_mempool("all commitments", &fundings).await.unwrap();
+    for flights in &flights {
+        flights.decide().await;
     }
 
-    cheat::wallet_cheats(&stage, 0).await;
-    let honest = &stage.wallets[1];
-    honest.kill().unwrap();
-    honest.start_with(&[NO_HUB]).await.unwrap();
-    honest.force_close(&stage.channels[1]).await.unwrap();
-    stage.spent_in_mempool("both commitments", &fundings).await.unwrap();
-    flights.decide().await;
-
-    let mut story = Story { stage, disturbance, seen: BTreeSet::new(), next_depth: 1, disturbed: 0 };
+    let mut story = Story::new(stage, disturbance);
     story
         .pass_until("the end of the story", async |stage| {
-            if let Look::NotYet(seen) = flights.look_decided().await? {
-                return Ok(Look::NotYet(seen));
+            for flights in &flights {
+                if let Look::NotYet(seen) = flights.look_decided().await? {
+                    return Ok(Look::NotYet(seen));
+                }
             }
             stage.look_closed(&stage.channels).await
         })
         .await
         .unwrap();
-    let stage = story.stage;
+    // Commitments, penalties, claims at once and after expiry, second stages.
+    let stage = story.told(5);
     until_seen("rest", SOON, async || stage.look_at_rest().await).await.unwrap();
-    // Commitments, penalties, claims of both kinds and of both sides, second stages.
-    assert!(story.disturbed >= 5, "{} stages were disturbed", story.disturbed);
     let ended = stage.ended(&books).await;
-    let (cheater, honest) = (&stage.wallets[0], &stage.wallets[1]);
     let most = 2 * FEES_A_CHANNEL_SAT;
-    assert_gained(&ended, stage.party(cheater), "the cheater", -stake, 0, most);
-    let due = flights.gain(Some(honest)).await;
-    assert_gained(&ended, stage.party(honest), "the honest wallet", due, 0, most);
-    let due = flights.gain(None).await + stake;
-    assert_gained(&ended, stage.hub_party(), "the hub", due, 0, 2 * most);
-    assert_gained(&ended, stage.party(&stage.peer), "peer", flights.gain(Some(&stage.peer)).await, 0, 0);
+    assert_gained(&ended, stage.party(&stage.wallets[0]), "the cheater", -stake, 0, most);
+    let (mut hub, mut peer) = (stake, 0);
+    for (wallet, flights) in stage.wallets[1..].iter().zip(&flights) {
+        let due = flights.gain(Some(wallet)).await;
+        assert_gained(&ended, stage.party(wallet), wallet.name(), due, 0, most);
+        hub += flights.gain(None).await;
+        peer += flights.gain(Some(&stage.peer)).await;
+    }
+    assert_gained(&ended, stage.hub_party(), "the hub", hub, 0, 3 * most);
+    assert_gained(&ended, stage.party(&stage.peer), "peer", peer, 0, 0);
+}
+
+/// The hub cheats in all channels at once.
+async fn hub_cheats(disturbance: Disturbance) {
+    let stage = Stage::set_with(options(LONG_DELAY), &["victim"]).await;
+    let old = cheat::launch(&stage, &[CHEATER]).await;
+    cheat::copy_hub(&stage).await;
+    cheat::pay_on(&stage, &[CHEATER], &old).await;
+    let books = stage.books().await;
+    let victim = stage.wallets[0].channels().await.unwrap();
+    let channels = cheat::hub_cheats(&stage).await;
+    assert!(channels.contains(&victim[0].channel_id));
+    let fundings = fundings(&stage, &channels).await;
+    stage.spent_in_mempool("the revoked commitments", &fundings).await.unwrap();
+
+    let mut story = Story::new(stage, disturbance);
+    story.kill_all().await.unwrap();
+    story.pass_until("the end of the story", async |stage| stage.look_closed(&channels).await).await.unwrap();
+    // Commitments and penalties.
+    let stage = story.told(2);
+    let ended = stage.ended(&books).await;
+    let (share, most) = (victim[0].remote_msat.cast_signed(), 2 * FEES_A_CHANNEL_SAT);
+    assert_gained(&ended, stage.party(&stage.wallets[0]), "the victim", share, 0, most);
+    assert!(ended.gain_before_fees(stage.party(&stage.peer)) >= 0, "{ended:?}");
+    assert!(ended.gain_before_fees(stage.hub_party()) <= -share, "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_close_and_a_cheat_end_the_same_when_everybody_is_killed_at_every_stage() {
-    tell(Disturbance::Kill).await;
+async fn closes_and_a_cheat_end_the_same_when_everybody_is_killed_at_every_stage() {
+    wallets_end(Disturbance::Kill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_close_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage() {
-    tell(Disturbance::Reorganise).await;
+async fn closes_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage() {
+    wallets_end(Disturbance::Reorganise).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hubs_cheat_ends_the_same_when_everybody_is_killed_at_every_stage() {
+    hub_cheats(Disturbance::Kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hubs_cheat_ends_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage() {
+    hub_cheats(Disturbance::Reorganise).await;
 }

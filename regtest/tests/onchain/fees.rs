@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bitcoin::Amount;
-use regtest::lab::{Funder, Lab, Opening, Wallet};
+use regtest::lab::{Funder, Lab, Opening};
 
 use crate::flight::{Fate, Flight, Flights};
 use crate::support::{
@@ -66,32 +66,40 @@ async fn when_blocks_are_full_a_close_and_its_claims_are_bumped_until_they_confi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_without_a_coin_to_pay_for_it_waits_and_goes_on_once_there_is_one() {
     let mut lab = Lab::start(options(SHORT_DELAY)).await.unwrap();
-    let wallets = lab.add_wallets(["peer".to_owned(), "poor".to_owned()]).await.unwrap();
-    lab.fund_wallets(&wallets[..1], Amount::from_sat(2 * CAPACITY_SAT)).await.unwrap();
-    let opening = |wallet: &Arc<Wallet>, funder| Opening {
-        wallet: Arc::clone(wallet),
-        funder,
-        capacity_sat: CAPACITY_SAT,
-    };
-    let (peer, poor) = (&wallets[0], &wallets[1]);
-    let openings = [opening(peer, Funder::Wallet), opening(poor, Funder::Hub)];
-    let channels = lab.open(&openings).await.unwrap();
-    peer.send(poor.node_key(), WORTH_IT_MSAT).await.unwrap();
-    lab.mine(1).await.unwrap();
-    let stage = Stage { lab, peer: Arc::clone(peer), wallets: vec![Arc::clone(poor)], channels };
+    let poor = lab.add_wallet("poor").await.unwrap();
+    let wallets = vec![Arc::clone(&poor)];
+    lab.fund_wallets(&wallets, Amount::from_sat(3 * CAPACITY_SAT)).await.unwrap();
+    // The second is opened with what the first left, so that one coin is left for two closes.
+    let mut channels = Vec::new();
+    for _ in 0..2 {
+        let wallet = Arc::clone(&poor);
+        let opening = Opening { wallet, funder: Funder::Wallet, capacity_sat: CAPACITY_SAT };
+        channels.extend(lab.open(&[opening]).await.unwrap());
+    }
+    let stage = Stage { lab, peer: Arc::clone(&poor), wallets, channels };
     let books = stage.books().await;
-    let funding = stage.funding(&stage.channels[1]).await;
+    let mut fundings = Vec::new();
+    for channel in &stage.channels {
+        fundings.push(stage.funding(channel).await);
+    }
     poor.kill().unwrap();
     poor.start_with(&[NO_HUB]).await.unwrap();
-    poor.force_close(&stage.channels[1]).await.unwrap();
-    stage.lab.mine(3).await.unwrap();
-    assert!(!stage.something_waits().await.unwrap(), "nobody can pay for the commitment");
-    assert!(stage.lab.chain().unspent(funding).await.unwrap().is_some());
+    for channel in &stage.channels {
+        poor.force_close(channel).await.unwrap();
+    }
+    assert!(stage.something_waits().await.unwrap(), "one coin pays for one close");
+    for _ in 0..3 {
+        stage.lab.chain().with(|inner| Ok(inner.miner.mine_empty(1)?)).await.unwrap();
+        stage.lab.all_follow().await.unwrap();
+        let waiting = stage.lab.chain().mempool().await.unwrap();
+        assert_eq!(waiting.len(), 2, "one commitment and its child: {waiting:?}");
+    }
 
+    // Another coin, and the change of the first close.
     stage.lab.fund_wallets(&stage.wallets, Amount::from_sat(100_000)).await.unwrap();
-    stage.confirm_spends("the commitment, once there is a coin", &[funding]).await.unwrap();
+    stage.confirm_spends("both commitments, once there is a coin", &fundings).await.unwrap();
     stage.at_rest().await.unwrap();
     let ended = stage.ended(&books).await;
-    assert_gained(&ended, stage.party(poor), "the wallet", 0, 0, FEES_A_CHANNEL_SAT);
-    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, FEES_A_CHANNEL_SAT);
+    assert_gained(&ended, stage.party(&poor), "the wallet", 0, 0, 2 * FEES_A_CHANNEL_SAT);
+    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, 0);
 }

@@ -1,7 +1,7 @@
 //! What a claim or a commitment pays: as little as will do while there is time, all that it is worth when there is none.
 //!
 //! Far from the deadline a bid is bitcoind's estimate. Within [`limits::FEE_PRESSURE_BLOCKS`] of it the bid rises with the
-//! cube of the time gone, little at first and steeply at last, and reaches the budget while the deadline's own block is
+//! cube of the time gone, little at first and steeply at last, and reaches what the deadline is worth while its own block is
 //! still to come. A bid never falls, and never exceeds the budget.
 
 use bitcoin::{Amount, FeeRate, Weight};
@@ -25,6 +25,9 @@ pub struct FeeTarget {
     pub bounds: FeeBounds,
     /// The highest fee.
     pub budget: Amount,
+    /// The highest fee that the deadline alone is worth, at most the budget: what is still ours when it is missed is no
+    /// reason to hurry.
+    pub pressing: Amount,
     /// What the transaction weighs; with its parent, if it is a child.
     pub weight: Weight,
 }
@@ -65,7 +68,10 @@ pub fn feerate(target: &FeeTarget) -> Bid {
     let estimate = target.estimate.max(target.bounds.floor()).min(affordable);
     let wanted = match target.deadline {
         None => estimate,
-        Some(deadline) => under_pressure(deadline, target.tip, estimate, affordable),
+        Some(deadline) => {
+            let pressing = feerate_within(target.pressing, target.weight);
+            under_pressure(deadline, target.tip, estimate, pressing.clamp(estimate, affordable))
+        }
     };
     match target.last {
         None => Bid::Publish(wanted),
@@ -82,13 +88,13 @@ pub fn raised(last: FeeRate) -> FeeRate {
     FeeRate::from_sat_per_kwu(last.saturating_add(more))
 }
 
-/// Between `estimate` and `affordable`, by the time gone.
-fn under_pressure(deadline: u32, tip: u32, estimate: FeeRate, affordable: FeeRate) -> FeeRate {
+/// Between `estimate` and `highest`, by the time gone.
+fn under_pressure(deadline: u32, tip: u32, estimate: FeeRate, highest: FeeRate) -> FeeRate {
     // Blocks before the deadline's own, beyond the next one.
     let spare = deadline.saturating_sub(tip).saturating_sub(1);
     let gone = u128::from(limits::FEE_PRESSURE_BLOCKS.saturating_sub(spare));
     let whole = u128::from(limits::FEE_PRESSURE_BLOCKS);
-    let (low, high) = (estimate.to_sat_per_kwu(), affordable.to_sat_per_kwu());
+    let (low, high) = (estimate.to_sat_per_kwu(), highest.to_sat_per_kwu());
     let span = u128::from(high.saturating_sub(low));
     // At most 64 bits and three times the few bits of a number of blocks.
     let more = span * gone.pow(3) / whole.pow(3);

@@ -162,6 +162,7 @@ impl Channel {
             proven_current: true,
             deadline: None,
             value_at_stake: sat(1_000_000),
+            value_in_time: sat(1_000_000),
         }
     }
 

@@ -171,6 +171,7 @@ impl Pair {
             proven_current: true,
             deadline,
             value_at_stake: CAPACITY / 2,
+            value_in_time: CAPACITY / 2,
         }
     }
 

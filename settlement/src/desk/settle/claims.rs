@@ -174,6 +174,7 @@ impl Desk {
             last: None,
             bounds: self.config.fees,
             budget: group.budget(),
+            pressing: group.budget(),
             weight: group.weight(&script),
         };
         let (wanted, budget) = bid(target, old.as_ref().map(|old| old.paid));

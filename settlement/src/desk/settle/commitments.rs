@@ -122,6 +122,7 @@ impl Desk {
             last: None,
             bounds: self.config.fees,
             budget: commitment_budget(job.value_at_stake),
+            pressing: commitment_budget(job.value_in_time),
             weight: package_weight(&job.transaction, &script),
         };
         let (wanted, budget) = bid(target, old.map(|old| &old.paid));
