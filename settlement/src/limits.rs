@@ -182,6 +182,10 @@ pub const SHORTEST_SIGNATURE_BYTES: usize = 64;
 /// first bid.
 pub const FEE_RAISES_PER_BLOCK: u32 = 16;
 
+/// Blocks read besides, when a funding is looked for whose depth the node told: more than a reorganisation takes away
+/// between two questions.
+pub const LOOK_BACK_MARGIN: u32 = 10;
+
 /// How long plans wait for company before the desk acts on them: channels that fail together share claims.
 pub const SETTLE_WAIT: Duration = Duration::from_millis(100);
 

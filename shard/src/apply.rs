@@ -73,10 +73,10 @@ impl Shard {
     }
 
     /// Hosts the channel that its first input makes.
-    pub(crate) fn begin_channel(&mut self, owner: OwnerId, input: &Input) {
+    pub(crate) fn begin_channel(&mut self, owner: OwnerId, input: &Input) -> SlotId {
         let mut effects = std::mem::take(&mut self.turn.effects);
         let channel = Channel::from_first(input, &mut effects)
-            .expect("check_open and check_accept give nothing but openings");
+            .expect("check_open, check_accept and check_recovered give nothing but first inputs");
         let mut hosted = Hosted::new(channel, MachineLog::new(MachineId(owner.0)));
         hosted.proven_current = true;
         hosted.log.record(&mut self.turn.batch, |out| input.encode(out));
@@ -87,6 +87,7 @@ impl Shard {
             self.perform(slot, effect);
         }
         self.turn.effects = effects;
+        slot
     }
 
     fn touch(&mut self, slot: SlotId) {

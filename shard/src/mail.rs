@@ -3,12 +3,12 @@
 use std::any::Any;
 
 use channel::channel::{ChannelView, PublishJob};
-use channel::error::Rejection;
-use channel::event::{AcceptRequest, ChainEvent, Command, OpenRequest};
+use channel::error::{RecoveryFlaw, Rejection};
+use channel::event::{AcceptRequest, ChainEvent, Command, OpenRequest, RecoverRequest};
 use channel::forward::Internal;
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
-use channel::message::{Message, OpenChannel};
+use channel::message::{Essentials, Message, OpenChannel};
 use channel::policy::Policy;
 use journal::Position;
 
@@ -19,6 +19,9 @@ pub enum Mail {
     Open { request: OpenRequest, reply: Option<ReplyTo> },
     /// A peer proposed a channel under an id unknown to the host. The host routes later messages for that id here.
     Accept { request: AcceptRequest, message: Box<OpenChannel> },
+    /// A peer reestablished a channel under an id unknown to the host, and told what it keeps for whoever lost its data.
+    /// Hosted if it is what this side sealed for itself; otherwise the peer is told that no such channel is here.
+    Recover { request: RecoverRequest, essentials: Box<Essentials> },
     /// Messages of one peer about one channel, in order.
     Peer { session: SessionId, node: Point, channel: ChannelId, messages: Vec<Message>, credit: Credit },
     /// A host's command to one channel. Those that belong to the shard itself (connecting, signing) and to forwards are refused.
@@ -108,6 +111,9 @@ pub enum Refused {
     /// A rule of the channel.
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// What the peer keeps of a channel is not what this side sealed.
+    #[error(transparent)]
+    Unrecoverable(#[from] RecoveryFlaw),
     #[error("no channel has the number {}", .0.0)]
     UnknownOwner(OwnerId),
     #[error("channel {0} exists already")]

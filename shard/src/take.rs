@@ -2,10 +2,10 @@
 
 use channel::channel::Channel;
 use channel::error::{Refusal, Rejection};
-use channel::event::{AcceptRequest, ChainEvent, Command, Event, OpenRequest};
+use channel::event::{AcceptRequest, ChainEvent, Command, Event, OpenRequest, RecoverRequest};
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
-use channel::message::{Message, OpenChannel};
+use channel::message::{Essentials, Message, OpenChannel};
 use journal::Position;
 
 use crate::apply::error_text;
@@ -29,6 +29,7 @@ impl Shard {
                 self.reply(reply, answer);
             }
             Mail::Accept { request, message } => self.accept(request, *message),
+            Mail::Recover { request, essentials } => self.recover_channel(request, &essentials),
             Mail::Peer { session, node, channel, messages, credit } => {
                 self.peer(session, &node, channel, messages);
                 drop(credit);
@@ -70,6 +71,7 @@ impl Shard {
             Mail::Read { reply, .. } => self.reply(Some(reply), Reply::Refused(Refused::Stopping)),
             Mail::Durable(position) => self.durable_up_to(position),
             Mail::Accept { .. }
+            | Mail::Recover { .. }
             | Mail::Peer { .. }
             | Mail::Internal { .. }
             | Mail::SessionUp { .. }
@@ -102,7 +104,25 @@ impl Shard {
         let allowed = self.may_begin(owner, channel, request.counterparty_node, session);
         let input = allowed.and_then(|()| Ok(Channel::check_accept(request, &message, &self.env.context())?));
         match input {
-            Ok(input) => self.begin_channel(owner, &input),
+            Ok(input) => {
+                self.begin_channel(owner, &input);
+            }
+            Err(refused) => self.refuse_peer(session, channel, refused.into()),
+        }
+    }
+
+    fn recover_channel(&mut self, request: RecoverRequest, essentials: &Essentials) {
+        let (owner, channel, session) = (request.owner, request.channel_id, request.session);
+        let allowed = self.may_begin(owner, channel, request.counterparty_node, session);
+        let input =
+            allowed.and_then(|()| Ok(Channel::check_recovered(request, essentials, &self.env.context())?));
+        match input {
+            Ok(input) => {
+                tracing::warn!(%channel, "a channel that this side lost is made again: the peer is asked to close it");
+                let slot = self.begin_channel(owner, &input);
+                // Nobody knows less of a channel than who lost it.
+                self.table.get_mut(slot).proven_current = false;
+            }
             Err(refused) => self.refuse_peer(session, channel, refused.into()),
         }
     }

@@ -70,6 +70,14 @@ headroom_mib = 64
 filter = "info"
 "#;
 
+/// What `restore` adds to the file.
+const RESTORED: &str = r"
+[restore]
+# This wallet was restored from its words. No block below this height holds anything of it: coins, and channels that the hub
+# names, are looked for from here on.
+birthday_height = {birthday_height}
+";
+
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,6 +94,16 @@ pub struct Config {
     pub disk: DiskConfig,
     #[serde(default)]
     pub log: LogConfig,
+    #[serde(default)]
+    pub restore: RestoreConfig,
+}
+
+/// Of a wallet that was restored from its words.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RestoreConfig {
+    /// Height below which no block holds anything of this wallet; none for a wallet that was made here.
+    pub birthday_height: Option<u32>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -219,6 +237,11 @@ pub fn write(answers: &Answers) -> String {
         .replace("{hub_node_key}", &quoted(&answers.hub_node_key))
         .replace("{bitcoind_url}", &quoted(&answers.bitcoind_url))
         .replace("{bitcoind_cookie}", &quoted(&answers.bitcoind_cookie))
+}
+
+/// The same for a wallet that is restored from its words.
+pub fn write_restored(answers: &Answers, birthday_height: u32) -> String {
+    write(answers) + &RESTORED.replace("{birthday_height}", &birthday_height.to_string())
 }
 
 /// A value that a flag or a variable sets in place of the file's.

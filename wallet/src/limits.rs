@@ -91,6 +91,10 @@ pub const CLIENT_RETRY_MS: u64 = 200;
 /// How long `hubwallet stop` waits for the daemon's end, in milliseconds: it writes snapshots of all channels.
 pub const CLIENT_STOP_PATIENCE_MS: u64 = 60_000;
 
+/// How long a command waits for a scan of the chain: bitcoind reads its whole set of unspent outputs, which takes minutes on
+/// a large chain. More than the daemon waits for bitcoind.
+pub const CLIENT_SCAN_PATIENCE_SECONDS: u64 = 1_830;
+
 /// Events that `hubwallet events` shows when not told from which on.
 pub const EVENTS_SHOWN: u64 = 20;
 

@@ -44,6 +44,7 @@ pub async fn handle(hub: &OperatorHub, request: CloseChannelRequest) -> Result<C
                     Refused::UnknownOwner(_) => return Err(unknown(id)),
                     Refused::Stopping => ErrorCode::Stopping,
                     Refused::Rejected(_)
+                    | Refused::Unrecoverable(_)
                     | Refused::ChannelExists(_)
                     | Refused::OwnerExists(_)
                     | Refused::NotConnected(_)

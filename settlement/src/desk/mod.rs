@@ -17,10 +17,12 @@ mod batches;
 mod bump;
 mod closing;
 mod funding;
+mod lookback;
 mod moment;
 mod record;
 mod request;
 mod reserve;
+mod scan;
 pub mod service;
 mod settle;
 mod telling;
@@ -39,6 +41,7 @@ pub use moment::{Estimates, Moment};
 pub use record::RecordError;
 pub use request::{Broadcast, DeskReport, DeskRequest, DeskSummary, Outcome};
 pub use reserve::{Reserve, ReserveBroken, ReservePolicy};
+pub use scan::{FoundCoin, Scan, ScanError};
 pub use settle::{Breaker, ClaimState, ClaimStatus, CommitmentState, CommitmentStatus, OnchainStatus};
 
 use crate::fees::FeeBounds;
@@ -320,6 +323,8 @@ impl Desk {
                     outcome.then = self.watches.repeat(owner, tip);
                 }
             }
+            // The service reads the blocks; whoever drives the desk alone has none to read.
+            DeskRequest::FindFunding { .. } => {}
             DeskRequest::BroadcastFunding { transaction } => {
                 self.broadcast_funding(owner, transaction, &mut outcome);
             }

@@ -19,6 +19,8 @@ pub enum DeskRequest {
     BuildFunding { output: TxOut, reserve_coin: Option<TxOut> },
     /// Tell the channel when this output is confirmed, deep, spent and finally spent, and when one of these is undone.
     WatchFunding { outpoint: OutPoint, output: TxOut, minimum_depth: u32 },
+    /// The same for an output that blocks may hold already, none below `from_height`: they are read again.
+    FindFunding { outpoint: OutPoint, output: TxOut, minimum_depth: u32, from_height: u32 },
     /// Bring the funding transaction into the chain, and keep at it.
     BroadcastFunding { transaction: Transaction },
     /// The opening ended: the coins chosen for this channel are free again, whether or not it knows the transaction.

@@ -34,6 +34,16 @@ Exit codes:
   7  hub or bitcoind cannot be reached, or a limit is reached: try again later
   8  not known yet: ask again with the same --request-id";
 
+/// Shown below `hubwallet scan --help`.
+const SCAN: &str = "\
+For a wallet whose data is lost and whose hub is gone: when a hub closes a channel without the wallet, the wallet's balance
+goes to one of a few keys that follow from the words alone. The node's unspent outputs are looked through for them (minutes
+on a large chain), and what is found is sent to this wallet's own coins. Nothing is found of a channel that is still open: its
+hub must close it. Scan again after a restart if something was not confirmed yet; repeats do no harm.
+
+Example:
+  hubwallet scan --json | jq .total_sat";
+
 /// A wallet of bitcoin payment channels with a hub.
 ///
 /// `hubwallet daemon` keeps the channels; every other command asks that daemon.
@@ -58,6 +68,11 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Make a new wallet, or restore one from its words
     Init(InitArgs),
+    /// Restore a wallet from its words alone: its coins, and with the hub's help what its channels hold
+    Restore(RestoreArgs),
+    /// Find and take what force-closed channels paid to this seed, without any hub's help
+    #[command(after_help = SCAN)]
+    Scan,
     /// Show the wallet's identity, its hub and its chain
     #[command(after_help = "Example:\n  hubwallet info --json | jq -r .node_key")]
     Info,
@@ -195,7 +210,7 @@ Shows the 24 words once: write them down, they are the money. What is not given 
 
 Examples:
   hubwallet init --hub-address 127.0.0.1:9735 --hub-node-key 02c0...
-  hubwallet init --words < words.txt --hub-node-key 02c0...          restores a wallet")]
+  hubwallet init --words < words.txt --hub-node-key 02c0...          the same as `hubwallet restore`")]
 pub struct InitArgs {
     #[command(flatten)]
     pub answers: Overrides,
@@ -203,6 +218,34 @@ pub struct InitArgs {
     /// Restore from these BIP 39 words; without a value they are read from standard input, which keeps them out of the shell's history
     #[arg(long, value_name = "WORDS", num_args = 0..=1, default_missing_value = "-")]
     pub words: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+After this, `hubwallet daemon` does the rest. It looks through the chain for this wallet's coins. The hub then names the
+channels it has with this wallet; each is checked against what this wallet sealed for itself, is never used again, and
+the hub is asked to close it. Once the hub's commitment is in a block, this wallet's balance is sent to its own coins.
+`hubwallet channels` shows how far that is. What was in flight and not yet settled may be lost.
+
+Only if the data is really lost: a wallet whose data folder is there needs no restoring, and the same words must never
+run in two places.
+
+If the hub is gone for good and closed the channels, `hubwallet scan` finds the balances without it.
+
+Examples:
+  hubwallet restore --hub-address 127.0.0.1:9735 --hub-node-key 02c0... < words.txt
+  hubwallet daemon")]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    pub answers: Overrides,
+
+    /// The BIP 39 words; without it they are read from standard input, which keeps them out of the shell's history
+    #[arg(long, value_name = "WORDS", default_value = "-", hide_default_value = true)]
+    pub words: String,
+
+    /// Height of a block before the wallet was first used; a lower one only takes longer
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub birthday_height: u32,
 }
 
 /// An amount in channels: one of the two.

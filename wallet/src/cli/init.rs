@@ -1,4 +1,4 @@
-//! `init`: a new wallet, or one restored from its words.
+//! `init` and `restore`: a new wallet, or one restored from its words.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use daemon::seed::Seed;
 use daemon::table::facts;
 use serde_json::json;
 
-use super::args::{InitArgs, Overrides};
+use super::args::{InitArgs, Overrides, RestoreArgs};
 use super::failure::{Exit, Failure, shell_word};
 use super::terminal::Terminal;
 use crate::config::{self, Answers};
@@ -22,15 +22,41 @@ const BITCOIND_URL: &str = "http://127.0.0.1:18443";
 const BITCOIND_COOKIE: &str = "~/.bitcoin/regtest/.cookie";
 const LISTEN: &str = "127.0.0.1:0";
 
-/// Everything is checked before the first file is written; the seed comes last, since a folder with a seed is a wallet.
 pub fn init(args: &InitArgs, root: &Path, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let lost = args.words.as_deref().map(|words| Lost { words, birthday_height: 0 });
+    make(&args.answers, lost, root, terminal)
+}
+
+pub fn restore(args: &RestoreArgs, root: &Path, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let lost = Lost { words: &args.words, birthday_height: args.birthday_height };
+    make(&args.answers, Some(lost), root, terminal)
+}
+
+/// A wallet of which only its words are left.
+#[derive(Clone, Copy)]
+struct Lost<'a> {
+    /// `-`: to be read.
+    words: &'a str,
+    birthday_height: u32,
+}
+
+/// Everything is checked before the first file is written; the seed comes last, since a folder with a seed is a wallet.
+fn make(
+    given: &Overrides,
+    lost: Option<Lost<'_>>,
+    root: &Path,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Failure> {
     let layout = Layout::new(root);
     if layout.seed().exists() || layout.journal().exists() {
         return Err(DataDirError::HasWallet { root: root.to_owned() }.into());
     }
-    let seed = seed(args.words.as_deref(), terminal)?;
-    let answers = answers(&args.answers, terminal)?;
-    let text = config::write(&answers);
+    let seed = seed(lost.map(|lost| lost.words), terminal)?;
+    let answers = answers(given, terminal)?;
+    let text = match lost {
+        Some(lost) => config::write_restored(&answers, lost.birthday_height),
+        None => config::write(&answers),
+    };
     let checked = config::parse(&layout.config(), &text)?;
 
     let data = DataDir::open(root)?;
@@ -45,19 +71,27 @@ pub fn init(args: &InitArgs, root: &Path, terminal: &mut Terminal<'_>) -> Result
         "node_key": node_key.to_string(),
         "hub_address": answers.hub_address,
         "hub_node_key": answers.hub_node_key,
-        "restored": args.words.is_some(),
-        "words": args.words.is_none().then(|| seed.words()),
+        "restored": lost.is_some(),
+        "birthday_height": lost.map(|lost| lost.birthday_height),
+        "words": lost.is_none().then(|| seed.words()),
     });
     terminal.show(made, || {
-        let words = if args.words.is_none() { words_text(&seed.words()) } else { String::new() };
+        let words = if lost.is_none() { words_text(&seed.words()) } else { String::new() };
         let made = facts([
             ("node key", node_key.to_string()),
             ("configuration", layout.config().display().to_string()),
             ("next", format!("hubwallet daemon --data-dir {}", shell_word(root))),
         ]);
-        format!("{words}{made}")
+        format!("{words}{made}{}", if lost.is_some() { RESTORED } else { "" })
     })
 }
+
+/// What somebody who lost data should know.
+const RESTORED: &str = "
+The daemon looks through the chain for your coins, and asks the hub to close the channels that it has with you.
+  hubwallet channels    shows how far that is
+  hubwallet scan        finds what closed channels paid you, should the hub be gone for good
+";
 
 fn seed(words: Option<&str>, terminal: &mut Terminal<'_>) -> Result<Seed, Failure> {
     let given = match words {

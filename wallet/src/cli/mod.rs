@@ -1,6 +1,6 @@
 //! The command line `hubwallet`.
 //!
-//! Every command but `daemon` and `init` is a thin client of the daemon (`wallet.v1`): parse, call, show. Results go to
+//! Every command but `daemon`, `init` and `restore` is a thin client of the daemon (`wallet.v1`): parse, call, show. Results go to
 //! standard output and nothing else does; failures go to standard error with an exit code of their kind.
 
 pub mod args;
@@ -61,6 +61,7 @@ pub fn run(cli: &Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     match &cli.command {
         Command::Daemon(args) => daemon::run(args, &root, cli.json),
         Command::Init(args) => init::init(args, &root, terminal),
+        Command::Restore(args) => init::restore(args, &root, terminal),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(ask(command, &root, terminal))
@@ -81,7 +82,8 @@ async fn ask(command: &Command, root: &Path, terminal: &mut Terminal<'_>) -> Res
     let session = &mut session;
     match command {
         // Done without a daemon, in `run`.
-        Command::Daemon(_) | Command::Init(_) => Ok(()),
+        Command::Daemon(_) | Command::Init(_) | Command::Restore(_) => Ok(()),
+        Command::Scan => onchain::scan(session).await,
         Command::Info => node::info(session).await,
         Command::Address => node::address(session).await,
         Command::Open(args) => channels::open(session, args).await,

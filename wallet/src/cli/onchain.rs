@@ -1,6 +1,8 @@
-//! `bump`, `release`, `resume-publishing`: what a person does about closes on the chain.
+//! `bump`, `release`, `resume-publishing`, `scan`: what a person does about closes on the chain.
 
+use daemon::table::{Align, Table};
 use proto::hub::v1 as hub;
+use proto::wallet::v1 as pb;
 use serde_json::json;
 
 use super::args::BumpArgs;
@@ -8,6 +10,7 @@ use super::failure::Failure;
 use super::session::{Session, Under};
 use super::text;
 use crate::client::Api;
+use crate::limits::CLIENT_SCAN_PATIENCE_SECONDS;
 
 pub async fn bump(session: &mut Session<'_, '_>, args: &BumpArgs) -> Result<(), Failure> {
     let mut txid = match &args.txid {
@@ -57,5 +60,56 @@ pub async fn resume_publishing(session: &mut Session<'_, '_>) -> Result<(), Fail
             false => "publishing was not suspended\n",
         }
         .to_owned()
+    })
+}
+
+pub async fn scan(session: &mut Session<'_, '_>) -> Result<(), Failure> {
+    let call = |mut api: Api, request| async move { api.scan_chain(request).await };
+    let under = Under::nothing().within(CLIENT_SCAN_PATIENCE_SECONDS);
+    let scan: pb::ScanChainResponse =
+        session.call("looking through the chain", under, pb::ScanChainRequest {}, call).await?;
+    let total_sat: u64 = scan.found.iter().map(|found| found.value_sat).sum();
+    let rows: Vec<_> = scan.found.iter().map(found_json).collect();
+    let json = json!({ "height": scan.height, "found": rows, "total_sat": total_sat });
+    session.terminal.show(json, || {
+        let mut table = Table::new([
+            ("transaction", Align::Left),
+            ("output", Align::Right),
+            ("sat", Align::Right),
+            ("height", Align::Right),
+            ("taken", Align::Left),
+        ]);
+        for found in &scan.found {
+            let outpoint = found.outpoint.clone().unwrap_or_default();
+            table.row([
+                text::txid(&outpoint.txid),
+                outpoint.index.to_string(),
+                text::grouped(found.value_sat),
+                text::grouped(found.height.into()),
+                taken(found),
+            ]);
+        }
+        let nothing =
+            "no closed channel's balance waits for this seed; `hubwallet balance` shows what was taken";
+        table.text(nothing)
+    })
+}
+
+fn taken(found: &pb::FoundOutput) -> String {
+    match found.of_channel {
+        true => "by its channel, see `hubwallet channels`".to_owned(),
+        false => format!("from height {} on", text::grouped(found.earliest_height.into())),
+    }
+}
+
+fn found_json(found: &pb::FoundOutput) -> serde_json::Value {
+    let outpoint = found.outpoint.clone().unwrap_or_default();
+    json!({
+        "txid": text::txid(&outpoint.txid),
+        "output_index": outpoint.index,
+        "value_sat": found.value_sat,
+        "height": found.height,
+        "earliest_height": found.earliest_height,
+        "of_channel": found.of_channel,
     })
 }

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use channel::event::{AcceptRequest, Command, Role};
+use channel::event::{AcceptRequest, Command, RecoverRequest, Role};
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
 use channel::message::Message;
-use journal::{Batch, Log, MachineId, Position};
+use journal::{Batch, Log, MachineId, Position, Reader};
 use proto::frame::{Contents, FrameBuilder};
 use proto::hub::v1 as pb;
 use rand::RngCore;
@@ -79,6 +79,8 @@ pub struct Core {
     pub(crate) ledger: Ledger,
     pub(crate) outlet: WalletOutlet,
     log: Log,
+    /// Of the same journal: which channels ended.
+    reader: Reader,
     inbox: Receiver<CoreMail>,
     mail: VecDeque<Mail>,
     /// Answered at the end of the round, once what they rest on is durable.
@@ -375,6 +377,9 @@ impl Core {
             }
         }
         let known = self.outlet.directory.owner_of(&channel).is_some();
+        if !known && self.recovers(session, channel, &messages) {
+            return;
+        }
         let opens = !known && matches!(messages.first(), Some(Message::OpenChannel(_)));
         if opens && let Message::OpenChannel(message) = messages.remove(0) {
             let mut key = [0; 32];
@@ -398,6 +403,36 @@ impl Core {
             self.outlet.accept_opening(request, message, Credit::none());
         }
         self.mail.push_back(Mail::Peer { session, node, channel, messages, credit });
+    }
+
+    /// The hub knows a channel that this wallet does not, and kept what the wallet sealed for itself: its data was lost. The
+    /// channel is made again, never to be used, only to be closed by the hub. One that ended here is no such channel.
+    fn recovers(&mut self, session: SessionId, channel: ChannelId, messages: &[Message]) -> bool {
+        let Some(Message::Reestablish(theirs)) = messages.first() else { return false };
+        let Some(essentials) = theirs.essentials.as_ref().filter(|kept| !kept.sealed.is_empty()) else {
+            return false;
+        };
+        match self.reader.get(crate::history::CLOSED, &channel.0) {
+            Ok(None) => {}
+            Ok(Some(_)) => return false,
+            Err(error) => {
+                tracing::error!(%channel, %error, "the history of channels cannot be read");
+                return false;
+            }
+        }
+        let Some(owner) = self.owners.take() else {
+            tracing::warn!(%channel, "the hub has named more channels than this process can number");
+            return false;
+        };
+        let request = RecoverRequest {
+            owner,
+            channel_id: channel,
+            role: Role::Wallet,
+            counterparty_node: self.hub,
+            session,
+        };
+        self.mail.push_back(Mail::Recover { request, essentials: Box::new(essentials.clone()) });
+        true
     }
 
     /// Everything stopped: the last snapshot, and the log is closed behind it.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bitcoin::{ScriptBuf, TxOut};
-use channel::channel::ChannelView;
+use channel::channel::{ChannelView, PhaseView};
+use channel::error::FailureCause;
 use channel::event::{AcceptRequest, Command};
 use channel::forward::Internal;
 use channel::ids::{ChannelId, OwnerId, SessionId};
@@ -34,10 +35,12 @@ pub struct WalletOutlet {
     runtime: Handle,
     /// Where this process asks for coins of hubs, once it has asked for one.
     reserve_script: Arc<OnceCell<ScriptBuf>>,
+    /// No block below holds anything of this wallet.
+    birthday_height: u32,
 }
 
 impl WalletOutlet {
-    pub fn new(core: CoreHandle, desk: DeskHandle, runtime: Handle) -> Self {
+    pub fn new(core: CoreHandle, desk: DeskHandle, runtime: Handle, birthday_height: u32) -> Self {
         WalletOutlet {
             directory: Directory::default(),
             session: None,
@@ -49,6 +52,7 @@ impl WalletOutlet {
             desk,
             runtime,
             reserve_script: Arc::default(),
+            birthday_height,
         }
     }
 
@@ -112,17 +116,19 @@ impl WalletOutlet {
         }
     }
 
-    fn desk_request(owner: OwnerId, request: ChainRequest) -> Option<DeskRequest> {
+    fn desk_request(&self, owner: OwnerId, request: ChainRequest) -> Option<DeskRequest> {
         Some(match request {
             ChainRequest::BuildFunding { script, amount, reserve_coin } => {
                 let output = TxOut { value: amount, script_pubkey: script };
                 DeskRequest::BuildFunding { output, reserve_coin }
             }
             ChainRequest::WatchFunding { outpoint, script, amount, minimum_depth } => {
-                DeskRequest::WatchFunding {
-                    outpoint,
-                    output: TxOut { value: amount, script_pubkey: script },
-                    minimum_depth,
+                let output = TxOut { value: amount, script_pubkey: script };
+                if self.was_lost(owner) {
+                    let from_height = self.birthday_height;
+                    DeskRequest::FindFunding { outpoint, output, minimum_depth, from_height }
+                } else {
+                    DeskRequest::WatchFunding { outpoint, output, minimum_depth }
                 }
             }
             ChainRequest::BroadcastFunding { transaction } => DeskRequest::BroadcastFunding { transaction },
@@ -144,6 +150,14 @@ async fn fresh_script(desk: &DeskHandle) -> Result<ScriptBuf, Stopping> {
     desk.new_address().await.map(|address| address.script_pubkey())
 }
 
+impl WalletOutlet {
+    /// Of a channel that was made again, blocks of any age may hold the funding and what spent it.
+    fn was_lost(&self, owner: OwnerId) -> bool {
+        let phase = self.directory.get(owner).map(|entry| &entry.phase);
+        matches!(phase, Some(PhaseView::Failed { cause: FailureCause::DataLost }))
+    }
+}
+
 impl Outlet for WalletOutlet {
     fn send(&mut self, session: SessionId, channel: ChannelId, messages: Vec<Message>) {
         if self.session.as_ref().is_some_and(|current| current.id == session) {
@@ -160,7 +174,7 @@ impl Outlet for WalletOutlet {
     }
 
     fn chain(&mut self, owner: OwnerId, request: ChainRequest) {
-        if let Some(request) = Self::desk_request(owner, request) {
+        if let Some(request) = self.desk_request(owner, request) {
             self.desk.request(owner, request);
         }
     }

@@ -17,7 +17,7 @@ use journal::{
 use rand::RngCore;
 use settlement::desk::service::{DeskEnd, DeskHandle, DeskHost, DeskService, Stopping};
 use settlement::desk::{Desk, DeskConfig, DeskReport, Replay};
-use settlement::follow::{ChainMemory, Follower, RpcSource, Waiting};
+use settlement::follow::{BlockRef, BlockSource, ChainMemory, Follower, RpcSource, Waiting};
 use settlement::onchain::AddressKind;
 use settlement::pool::VerifyPool;
 use settlement::rpc::{Auth, RpcClient, RpcConfig, RpcError};
@@ -37,6 +37,9 @@ pub const LOGIC_VERSION: u32 = 2;
 
 /// The desk's number among the machines.
 pub const DESK: MachineId = MachineId(2);
+
+/// The desk knows what a scan found under this number.
+pub const SCAN: OwnerId = OwnerId(3);
 
 /// Numbers below are not channels.
 const FIRST_CHANNEL: u64 = 1_024;
@@ -175,8 +178,14 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
     let the_core = Core {
         shard,
         ledger,
-        outlet: WalletOutlet::new(core.clone(), desk.clone(), tokio::runtime::Handle::current()),
+        outlet: WalletOutlet::new(
+            core.clone(),
+            desk.clone(),
+            tokio::runtime::Handle::current(),
+            checked.config.restore.birthday_height.unwrap_or_default(),
+        ),
         log: opened.log,
+        reader: opened.reader.clone(),
         inbox: outbox,
         mail: std::collections::VecDeque::new(),
         replies: Vec::new(),
@@ -243,9 +252,17 @@ async fn check_node(rpc: &RpcClient, checked: &Checked) -> Result<(), StartError
     rpc.check_node(checked.network).await.map(|_| ()).map_err(named)
 }
 
+/// A new wallet has nothing in blocks that are final; a restored one begins before it had anything.
 async fn first_memory(source: &RpcSource, checked: &Checked) -> Result<ChainMemory, StartError> {
     let named = |source| StartError::Bitcoind { url: checked.config.bitcoind.url.clone(), source };
-    Follower::starting_memory(source, FINAL_DEPTH).await.map_err(named)
+    let near_the_tip = Follower::starting_memory(source, FINAL_DEPTH).await.map_err(named)?;
+    let birthday = match checked.config.restore.birthday_height {
+        Some(birthday) if birthday < near_the_tip.tip().height => birthday,
+        Some(_) | None => return Ok(near_the_tip),
+    };
+    let hashes = source.hashes(birthday..birthday.saturating_add(1)).await.map_err(named)?;
+    let first = hashes.first().map(|hash| BlockRef { height: birthday, hash: *hash });
+    Ok(first.map_or(near_the_tip, |first| ChainMemory::starting_at(first, FINAL_DEPTH)))
 }
 
 fn replay_desk(recovery: &Recovery) -> Result<(Replay, MachineLog), StartError> {

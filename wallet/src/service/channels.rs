@@ -45,6 +45,7 @@ fn shard_refused(refusal: &Refused) -> Status {
         | Refused::TooManySessions { .. } => ErrorCode::LimitReached,
         Refused::Stopping => ErrorCode::Stopping,
         Refused::Rejected(_)
+        | Refused::Unrecoverable(_)
         | Refused::ChannelExists(_)
         | Refused::OwnerExists(_)
         | Refused::Quarantined { .. }

@@ -271,6 +271,10 @@ impl Wallet for Service {
         Service::release_held(self).await.map(Response::new)
     }
 
+    async fn scan_chain(&self, _: Request<pb::ScanChainRequest>) -> Answer<pb::ScanChainResponse> {
+        self.scan().await.map(Response::new)
+    }
+
     async fn resume_publishing(
         &self,
         _: Request<hub::ResumePublishingRequest>,

@@ -9,15 +9,17 @@ use proto::fields::{bytes, outpoint_out, txid_out};
 use proto::hub::v1 as pb;
 use proto::onchain::{BumpParent, bump_in};
 use proto::view::channel_out;
+use proto::wallet::v1 as wallet_pb;
 use settlement::desk::service::BumpTarget;
 use settlement::desk::{
-    BumpError, ClaimState, ClaimStatus, CommitmentState, CommitmentStatus, OnchainStatus, Reserve,
+    BumpError, ClaimState, ClaimStatus, CommitmentState, CommitmentStatus, OnchainStatus, Reserve, ScanError,
 };
 use shard::Query;
 use tonic::Status;
 
 use super::{HUB_PATIENCE, Service, stopping, wrong_field};
 use crate::core::Stopped;
+use crate::core::start::SCAN;
 
 impl Service {
     /// These channels with all that is known of their ends.
@@ -61,6 +63,25 @@ impl Service {
             child_txid: txid_out(&bumped.child),
             fee_sat: bumped.fee.to_sat(),
         })
+    }
+
+    pub(super) async fn scan(&self) -> Result<wallet_pb::ScanChainResponse, Status> {
+        let scan = self.desk.scan(SCAN).await.map_err(|error| match &error {
+            ScanError::Stopping => stopping(Stopped),
+            ScanError::Rpc(_) | ScanError::Aborted => status_with_advice(
+                ErrorCode::ChainUnavailable,
+                error.to_string(),
+                "nothing was changed; bitcoind does one scan at a time, so try again",
+            ),
+        })?;
+        let found = scan.found.iter().map(|found| wallet_pb::FoundOutput {
+            outpoint: Some(outpoint_out(&found.outpoint)),
+            value_sat: found.output.value.to_sat(),
+            height: found.height,
+            earliest_height: found.earliest_height,
+            of_channel: found.of_channel,
+        });
+        Ok(wallet_pb::ScanChainResponse { height: scan.height, found: found.collect() })
     }
 
     pub(super) async fn release_held(&self) -> Result<pb::ReleaseHeldResponse, Status> {

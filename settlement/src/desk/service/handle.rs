@@ -5,8 +5,10 @@ use channel::ids::OwnerId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Stopping;
-use crate::desk::{BumpError, Bumped, DeskRequest, DeskSummary, OnchainStatus};
+use crate::desk::lookback::LookBack;
+use crate::desk::{BumpError, Bumped, DeskRequest, DeskSummary, OnchainStatus, Scan, ScanError};
 use crate::follow::FollowStatus;
+use crate::rpc::UtxoScan;
 use crate::verify::ParentSource;
 
 /// Which commitment to pay for.
@@ -35,6 +37,18 @@ pub(super) enum Ask {
         source: ParentSource,
         feerate: FeeRate,
         answer: oneshot::Sender<Result<Bumped, BumpError>>,
+    },
+    /// A search stands at the node's tip.
+    LookedBack(Box<LookBack>),
+    Scan {
+        owner: OwnerId,
+        answer: oneshot::Sender<Result<Scan, ScanError>>,
+    },
+    /// The same, once the node has answered.
+    Scanned {
+        owner: OwnerId,
+        found: Box<UtxoScan>,
+        answer: oneshot::Sender<Result<Scan, ScanError>>,
     },
     ReleaseHeld(oneshot::Sender<Vec<OwnerId>>),
     ResumePublishing(oneshot::Sender<bool>),
@@ -96,6 +110,18 @@ impl DeskHandle {
     pub async fn bump(&self, target: BumpTarget, feerate: FeeRate) -> Result<Bumped, BumpError> {
         let asked = self.ask(|answer| Ask::Bump { target, feerate, answer }).await;
         asked.unwrap_or(Err(BumpError::Stopping))
+    }
+
+    /// Looks through the node's set of unspent outputs for balances that counterparties' commitments pay to this seed,
+    /// whatever is known of their channels, and takes those that no channel's plan names. `owner` is a number that is no
+    /// channel's: its plan they become, in place of an earlier scan's. In memory only: after a restart scan again.
+    ///
+    /// # Errors
+    ///
+    /// [`ScanError`]; nothing changed.
+    pub async fn scan(&self, owner: OwnerId) -> Result<Scan, ScanError> {
+        let asked = self.ask(|answer| Ask::Scan { owner, answer }).await;
+        asked.unwrap_or(Err(ScanError::Stopping))
     }
 
     /// Journals a snapshot, so that the log before it can be trimmed.

@@ -10,6 +10,7 @@
 
 mod handle;
 mod publishing;
+mod searching;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,7 +23,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Broadcast, BumpError, Bumped, Desk, DeskError, DeskReport, Estimates, Moment, Outcome};
+use super::lookback::Sought;
+use super::{
+    Broadcast, BumpError, Bumped, Desk, DeskError, DeskReport, DeskRequest, Estimates, Moment, Outcome,
+};
 use crate::broadcast::Broadcaster;
 use crate::fees::FeeEstimator;
 use crate::follow::{BlockSource, ChainStep, FollowError, FollowStatus, Follower};
@@ -212,6 +216,34 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
 
     async fn answer(&mut self, ask: Ask) -> Result<Vec<Broadcast>, DeskEnd> {
         match ask {
+            Ask::Channel(
+                owner,
+                DeskRequest::FindFunding { outpoint, output, minimum_depth, from_height },
+            ) => {
+                let sought = Sought { outpoint, output, minimum_depth, from_height };
+                if let Some(outcome) = self.desk.repeat_watch(owner) {
+                    return self.perform(outcome).await;
+                }
+                self.search(Box::new(self.desk.look_back(owner, sought)));
+                Ok(Vec::new())
+            }
+            Ask::LookedBack(look) => match self.desk.looked_back(look) {
+                Ok(outcome) => self.perform(outcome).await,
+                Err(look) => {
+                    self.search(look);
+                    Ok(Vec::new())
+                }
+            },
+            Ask::Scan { owner, answer } => {
+                self.scan(owner, answer);
+                Ok(Vec::new())
+            }
+            Ask::Scanned { owner, found, answer } => {
+                let (scan, outcome) = self.desk.scanned(owner, &found);
+                let broadcasts = self.perform(outcome).await?;
+                let _ = answer.send(Ok(scan));
+                Ok(broadcasts)
+            }
             Ask::Channel(owner, request) => {
                 let moment = self.moment().await;
                 let outcome = self.desk.request(owner, request, &moment);

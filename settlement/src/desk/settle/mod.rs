@@ -27,6 +27,7 @@ use std::sync::Arc;
 use bitcoin::{FeeRate, OutPoint, Transaction, Txid};
 use channel::claim::OnchainPlan;
 use channel::ids::OwnerId;
+use channel::keys::Point;
 use channel::signer::Signer;
 
 use self::attempt::{Attempt, Draft, Refused};
@@ -117,6 +118,17 @@ impl Settling {
             settled_height: None,
             reserve_was_short: false,
         }
+    }
+
+    /// The keys that counterparties' commitments pay our balances to.
+    pub(super) fn payment_keys(&self) -> &[Point] {
+        self.signer.payment_keys()
+    }
+
+    /// Whether a channel wants this output taken.
+    pub(super) fn is_planned(&self, outpoint: OutPoint) -> bool {
+        let mut claims = self.plans.values().flat_map(|plan| &plan.claims);
+        claims.any(|claim| claim.outpoint == outpoint)
     }
 
     /// The coins that pay for what is under way.

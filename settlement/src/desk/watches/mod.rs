@@ -101,15 +101,20 @@ impl Watches {
         let watcher = Watcher::new(final_depth);
         let mut watches = Self { by_owner: BTreeMap::new(), watcher, final_depth: final_depth.max(1) };
         for (owner, watch) in by_owner {
-            if let Some(funding) = &watch.funding {
-                watches.register(owner, funding);
-            }
-            for (outpoint, output) in &watch.outputs {
-                watches.register_spend(owner, *outpoint, output.spend);
-            }
-            watches.by_owner.insert(owner, watch);
+            watches.adopt(owner, watch);
         }
         watches
+    }
+
+    /// Goes on with what other watches found for an owner, up to the same block.
+    pub fn adopt(&mut self, owner: OwnerId, watch: Watch) {
+        if let Some(funding) = &watch.funding {
+            self.register(owner, funding);
+        }
+        for (outpoint, output) in &watch.outputs {
+            self.register_spend(owner, *outpoint, output.spend);
+        }
+        self.by_owner.insert(owner, watch);
     }
 
     pub fn all(&self) -> &BTreeMap<OwnerId, Watch> {

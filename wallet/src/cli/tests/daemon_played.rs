@@ -241,6 +241,11 @@ impl Wallet for Service {
         Ok(Response::new(proto::hub::v1::ReleaseHeldResponse { channel_ids: vec![samples::id(0x5f)] }))
     }
 
+    async fn scan_chain(&self, request: Request<pb::ScanChainRequest>) -> Answer<pb::ScanChainResponse> {
+        self.0.ask(&request, "").await?;
+        Ok(Response::new(samples::scan()))
+    }
+
     async fn resume_publishing(
         &self,
         request: Request<proto::hub::v1::ResumePublishingRequest>,

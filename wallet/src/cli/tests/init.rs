@@ -67,6 +67,27 @@ fn a_wallet_is_never_written_over() {
 }
 
 #[test]
+fn a_restored_wallet_looks_through_the_chain_from_its_birthday_on_and_a_new_one_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = made(&init(&folder.path().join("1"), &[]));
+    let words = first["words"].as_str().unwrap();
+    let birthday = |name: &str| {
+        let checked = config::load(&Layout::new(folder.path().join(name)).config()).unwrap();
+        checked.config.restore.birthday_height
+    };
+    assert_eq!(birthday("1"), None);
+    let args = ["restore", "--json", "--hub-node-key", HUB];
+    let second = made(&run(&folder.path().join("2"), &args, words, false));
+    assert_eq!((&second["node_key"], &second["birthday_height"]), (&first["node_key"], &Value::from(0)));
+    assert_eq!(birthday("2"), Some(0));
+    let args = ["restore", "--hub-node-key", HUB, "--words", words, "--birthday-height", "700"];
+    let third = run(&folder.path().join("3"), &args, "", false);
+    assert_eq!(third.code, 0, "{}", third.err);
+    assert!(third.out.contains("hubwallet scan"), "{}", third.out);
+    assert_eq!(birthday("3"), Some(700));
+}
+
+#[test]
 fn a_configuration_that_somebody_prepared_is_never_written_over() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("w");

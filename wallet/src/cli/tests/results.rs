@@ -64,6 +64,24 @@ fn closes_on_the_chain_are_paid_for_released_and_resumed() {
     assert_eq!(resumed, json!({ "was_suspended": true }));
 }
 
+#[test]
+fn what_a_scan_finds_is_shown_with_its_sum() {
+    let stage = Stage::new();
+    let found = |value_sat: u64, of_channel: bool| {
+        json!({
+            "txid": txid("07"),
+            "output_index": 1,
+            "value_sat": value_sat,
+            "height": 50,
+            "earliest_height": 51,
+            "of_channel": of_channel,
+        })
+    };
+    let expected =
+        json!({ "height": 60, "found": [found(9_000, false), found(500, true)], "total_sat": 9_500 });
+    assert_eq!(stage.json(&["scan"]), expected);
+}
+
 fn channel_as_json() -> Value {
     json!({
         "channel_id": repeated("5f"),

@@ -290,3 +290,11 @@ pub fn event(index: u64) -> pb::Event {
     };
     pb::Event { index, time_ms: 1_700_000_000_000, kind: Some(kind) }
 }
+
+pub fn scan() -> pb::ScanChainResponse {
+    let outpoint = Some(hub::OutPoint { txid: [vec![7], vec![0; 31]].concat().into(), index: 1 });
+    let mine =
+        pb::FoundOutput { outpoint, value_sat: 9_000, height: 50, earliest_height: 51, of_channel: false };
+    let channels = pb::FoundOutput { value_sat: 500, of_channel: true, ..mine.clone() };
+    pb::ScanChainResponse { height: 60, found: vec![mine, channels] }
+}
