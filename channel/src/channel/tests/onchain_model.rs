@@ -64,6 +64,8 @@ struct Trial {
     hub: Ledger,
     wallet: Ledger,
     cheater: Option<Who>,
+    /// HTLCs expire: both ends may take them, so that a preimage that comes now need not be worth anything.
+    late: bool,
     /// What each end owned when the model began, and what may be lost with HTLCs that have no output.
     start: BTreeMap<&'static str, u64>,
     lost: BTreeMap<&'static str, u64>,
@@ -104,7 +106,7 @@ impl Trial {
         let lost = Who::BOTH.map(|who| (name(who), at_risk(model.pair.end(who).channel())));
         let Model { pair, hub, wallet, .. } = model;
         let world = World::new(pair);
-        let mut trial = Self { world, hub, wallet, cheater: None, start, lost: lost.into() };
+        let mut trial = Self { world, hub, wallet, cheater: None, late: false, start, lost: lost.into() };
         if let Some((who, which)) = cheater
             && !older.is_empty()
         {
@@ -180,6 +182,7 @@ impl Trial {
         if self.cheater == Some(at) {
             return self.reveal(at);
         }
+        let late = self.late;
         let ledger = self.ledger(at);
         let open: Vec<_> =
             ledger.offered.iter().filter(|(_, (number, _))| !ledger.answered.contains_key(number)).collect();
@@ -189,7 +192,7 @@ impl Trial {
         let (&id, &(number, amount)) = open[which.index(open.len())];
         let result = if fulfil { fulfilled(number) } else { REFUSED };
         ledger.answered.insert(number, result);
-        if fulfil {
+        if fulfil && !late {
             ledger.earned += amount;
         }
         self.world.pair.resolve(at, id, result);
@@ -233,6 +236,21 @@ impl Trial {
                 }
             }
         }
+    }
+
+    /// Whoever may take something takes it, before time makes it the other's too.
+    fn grow_late(&mut self, publisher: Who) {
+        let commitment = self.commitment(publisher).or_else(|| self.commitment(publisher.other()));
+        self.world.mine(commitment);
+        for _ in 0..2 {
+            for who in Who::BOTH {
+                self.step(&Step::Settle(who));
+            }
+        }
+        while self.world.tip() < HEIGHT + 98 {
+            self.world.mine_empty(1);
+        }
+        self.late = true;
     }
 
     fn finish(&mut self, publisher: Who) {
@@ -307,12 +325,19 @@ proptest! {
         ops in prop::collection::vec(op(), 1..80),
         cheater in prop::option::of((who(), any::<Index>())),
         steps in prop::collection::vec(step(), 0..30),
+        late in prop::option::of(prop::collection::vec(step(), 1..20)),
         publisher in who(),
     ) {
         let mut trial = Trial::new(opener, &ops, cheater);
         trial.collect();
         for step in &steps {
             trial.step(step);
+        }
+        if let Some(late) = late {
+            trial.grow_late(publisher);
+            for step in &late {
+                trial.step(step);
+            }
         }
         trial.finish(publisher);
     }
