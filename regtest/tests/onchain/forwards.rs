@@ -85,7 +85,7 @@ async fn a_preimage_is_read_from_a_transaction_that_never_gets_into_a_block() {
     let flight = Flight::start(payer, payee, LARGE_MSAT, Fate::Taken).await;
     payee.kill().unwrap();
     payee.start_with(&[NO_HUB]).await.unwrap();
-    payee.settle(&flight.hash).await.unwrap();
+    flight.decide().await;
     let funding = stage.funding(&stage.channels[1]).await;
     payee.force_close(&stage.channels[1]).await.unwrap();
     stage.confirm_spends("the payee's commitment", &[funding]).await.unwrap();
