@@ -61,11 +61,7 @@ impl Flight {
     pub async fn decide(&self) {
         self.is_held().await;
         match self.fate {
-            // A payee that was just started is offered what it holds again once it has followed the chain.
-            Fate::Taken => {
-                self.is_held().await;
-                self.payee.settle(&self.hash).await.unwrap();
-            }
+            Fate::Taken => self.payee.settle(&self.hash).await.unwrap(),
             Fate::Refused => self.payee.cancel(&self.hash).await.unwrap(),
         }
     }
