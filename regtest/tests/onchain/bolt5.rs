@@ -29,6 +29,10 @@ const TABLE: &[Requirement] = table! {
     "Be ready to resolve an output again after a reorganisation." => [
         closes_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
     ],
+    "A funding whose inputs were spent otherwise after a reorganisation ends the channel." => [
+        a_funding_replaced_for_good_ends_an_open_channel_by_name,
+        a_reorganised_funding_that_was_spent_otherwise_never_confirms,
+    ],
     "A spend of the funding that was not agreed fails the channel." => [
         when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
     ],
@@ -37,6 +41,11 @@ const TABLE: &[Requirement] = table! {
     ],
     }
     "Failing a channel": {
+    "A state known or assumed to be outdated is not published." => [
+        a_hub_started_from_an_old_backup_publishes_nothing_by_itself_and_is_paid_by_what_its_wallets_publish,
+        a_party_proven_to_be_behind_publishes_only_what_a_peer_confirmed,
+        nothing_that_a_recovered_channel_hears_makes_it_sign,
+    ],
     "Publish the latest commitment that the other side has signed." => [
         hubwallet_close_force_brings_the_coins_home_when_the_hub_is_gone_for_good,
         when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
@@ -59,6 +68,7 @@ const TABLE: &[Requirement] = table! {
     }
     "Unilateral close, own commitment": {
     "Spend our delayed balance to an address of our own, not before its delay has passed." => [
+        our_balance_in_our_own_commitment_waits_for_the_delay_and_in_theirs_for_nothing,
         when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
         when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
     ],
@@ -69,7 +79,7 @@ const TABLE: &[Requirement] = table! {
     "Own commitment, offered HTLCs": {
     "Take the preimage from the witness of whoever spends the output with it." => [
         when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
-        htlcs_that_nobody_resolves_time_out_on_both_hops_of_their_forward,
+        when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
     ],
     "Take an output back by the HTLC-timeout transaction once it has expired." => [
         when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
@@ -82,6 +92,7 @@ const TABLE: &[Requirement] = table! {
         htlcs_that_nobody_resolves_time_out_on_both_hops_of_their_forward,
     ],
     "Fail the incoming HTLC of one without an output once the commitment is deep enough." => [
+        a_trimmed_htlc_fails_upstream_when_the_commitment_is_final,
         when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
     ],
     }
@@ -98,6 +109,10 @@ const TABLE: &[Requirement] = table! {
     "Take our balance from the other side's commitment." => [
         when_the_hub_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
         a_wallet_that_was_away_for_weeks_finds_its_channel_closed_and_takes_what_is_its_own,
+    ],
+    "A commitment newer than we know, when data was lost: take our balance, and say so." => [
+        a_commitment_newer_than_known_pays_our_balance_and_stops_our_own,
+        a_wallet_without_data_asks_the_hub_to_publish_and_is_paid_by_what_confirms,
     ],
     "Handle either of its two unrevoked commitments." => [
         when_both_close_at_once_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,

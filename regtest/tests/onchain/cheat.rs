@@ -101,6 +101,14 @@ pub async fn wallet_cheats(stage: &Stage, place: usize) {
     wallet.force_close(&stage.channels[place]).await.unwrap();
 }
 
+/// The hub goes back to its copy, as after a restore from a backup, and its wallets find it.
+pub async fn hub_goes_back(stage: &Stage) {
+    let hub = stage.lab.hub();
+    hub.kill().unwrap();
+    hub.daemon().go_back(OLD).unwrap();
+    hub.start_again().await.unwrap();
+}
+
 /// The hub goes back to its copy while no wallet runs, and publishes what it believes to be its latest commitments. Gives the
 /// channels: where it believes to own nothing it has nothing to publish for.
 pub async fn hub_cheats(stage: &Stage) -> Vec<Bytes> {

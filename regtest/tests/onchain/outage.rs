@@ -5,6 +5,7 @@ use regtest::arguments;
 use regtest::programs::Name;
 use regtest::wait::{Look, until_seen};
 
+use crate::cheat::{self, Age, Past};
 use crate::flight::{Fate, Flight, Flights, Load};
 use crate::support::{
     EXPIRY_DELTA, FEES_A_CHANNEL_SAT, LARGE_MSAT, NO_HUB, SHORT_DELAY, SOON, Stage, assert_gained,
@@ -90,4 +91,35 @@ async fn hubwallet_close_force_brings_the_coins_home_when_the_hub_is_gone_for_go
     wallet.kill().unwrap();
     wallet.start_with(&[NO_HUB]).await.unwrap();
     assert_eq!(wallet.channels().await.unwrap()[0].phase(), pb::ChannelPhase::Closed, "after a restart too");
+}
+
+/// Two states that a backup of the hub may hold: with payments in flight that were settled since, and without.
+const BACKUPS: &[Past] = &[
+    Past { name: "plain", age: Age::Early, load: Load::NONE },
+    Past { name: "loaded", age: Age::Early, load: Load { offered: (1, 0), received: (1, 0), trimmed: 0 } },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_started_from_an_old_backup_publishes_nothing_by_itself_and_is_paid_by_what_its_wallets_publish()
+ {
+    let names: Vec<_> = BACKUPS.iter().map(|past| past.name).collect();
+    let stage = Stage::set(SHORT_DELAY, &names).await;
+    let flights = cheat::launch(&stage, BACKUPS).await;
+    cheat::copy_hub(&stage).await;
+    cheat::pay_on(&stage, BACKUPS, &flights).await;
+    let books = stage.books().await;
+    let mut latest = Vec::new();
+    for wallet in stage.lab.wallets() {
+        latest.extend(wallet.channels().await.unwrap());
+    }
+
+    cheat::hub_goes_back(&stage).await;
+    stage.at_rest().await.unwrap();
+    let ended = stage.ended(&books).await;
+    // Whoever published, it was the latest state: nobody was punished.
+    for wallet in stage.lab.wallets() {
+        assert_gained(&ended, stage.party(wallet), wallet.name(), 0, 0, 2 * FEES_A_CHANNEL_SAT);
+    }
+    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, latest.len() as u64 * FEES_A_CHANNEL_SAT);
+    assert!(!ended.commitments.is_empty(), "channels that the hub is behind in end");
 }
