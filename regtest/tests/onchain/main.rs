@@ -13,4 +13,5 @@ mod flight;
 mod forwards;
 mod outage;
 mod penalty;
+mod restore;
 mod support;

@@ -20,6 +20,13 @@ impl State {
     pub(super) fn connected(&mut self, session: SessionId, out: &mut Out<'_>) {
         self.connection = Connection::Reestablishing(session);
         self.closing.proposed_in_session = false;
+        if let Phase::Failed { cause } = &self.phase
+            && cause.may_publish()
+        {
+            // Before it hears that the channel failed, the counterparty learns what it may have lost: were its data old, it
+            // would answer the failure by publishing what is revoked.
+            out.push(Effect::Send(self.own_reestablish()));
+        }
         out.push(Effect::Send(match &self.phase {
             Phase::Failed { cause } if cause.may_publish() => self.channel_error(),
             // Nothing to compare: the counterparty is asked to publish.

@@ -1,0 +1,206 @@
+//! Data that is lost or old: of a wallet, of a hub.
+
+use bitcoin::OutPoint;
+use proto::hub::v1 as pb;
+use regtest::arguments;
+use regtest::bitcoind::View;
+use regtest::lab::{LabError, Wallet};
+use regtest::programs::Name;
+use regtest::wait::{Look, until_seen};
+use serde_json::Value;
+
+use crate::cheat;
+use crate::support::{
+    CAPACITY_SAT, FEES_A_CHANNEL_SAT, NO_HUB, PAID_BEFORE_MSAT, SHORT_DELAY, SMALL_MSAT, SOON, Stage,
+    assert_gained,
+};
+
+/// The name of the copies of data to go back to.
+const OLD: &str = "old";
+
+/// All of a wallet is gone but its words; a new one is made from them.
+async fn restore_from_words(stage: &Stage, wallet: &Wallet) {
+    wallet.kill().unwrap();
+    let words = std::fs::read_to_string(wallet.seed_file()).unwrap();
+    std::fs::remove_dir_all(wallet.daemon().folder()).unwrap();
+    let hub_key = hex::encode(stage.lab.hub().info().await.unwrap().node_key);
+    let restore = arguments![
+        "restore",
+        "--data-dir",
+        wallet.daemon().folder(),
+        "--hub-address",
+        stage.lab.hub().address().to_string(),
+        "--hub-node-key",
+        hub_key,
+        "--bitcoind-url",
+        stage.lab.chain().url(),
+        "--bitcoind-cookie",
+        stage.lab.chain().cookie_file(),
+        "--words",
+        words.trim(),
+    ];
+    stage.lab.program().run(Name::Hubwallet, &restore).await.unwrap();
+}
+
+/// Waits until a wallet has failed its channel for a reason with these words.
+async fn fails(wallet: &Wallet, channel: &bytes::Bytes, words: &str) {
+    until_seen("the failed channel", SOON, async || {
+        let channels = wallet.channels().await?;
+        let found = channels.iter().find(|one| one.channel_id == *channel);
+        let seen = found.map(|one| (one.phase(), one.failure.clone()));
+        Ok(match &seen {
+            Some((pb::ChannelPhase::Failed, failure)) if failure.contains(words) => Look::Seen(()),
+            _ => Look::NotYet(format!("{seen:?}")),
+        })
+    })
+    .await
+    .unwrap();
+}
+
+async fn is_spent(stage: &Stage, outpoint: OutPoint) -> bool {
+    let unspent = stage.lab.chain().call(move |rpc| rpc.unspent(outpoint, View::ChainAndMempool));
+    unspent.await.unwrap().is_none()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_restored_from_its_words_alone_gets_its_coins_back() {
+    let stage = Stage::set(SHORT_DELAY, &["lost"]).await;
+    let books = stage.books().await;
+    let (wallet, channel) = (&stage.wallets[0], &stage.channels[0]);
+    let funding = stage.funding(channel).await;
+    let before = wallet.balance().await.unwrap();
+    restore_from_words(&stage, wallet).await;
+    wallet.start_again().await.unwrap();
+    fails(wallet, channel, "lost its data").await;
+    // What it knows of the channel outlives it.
+    wallet.kill().unwrap();
+    wallet.start_again().await.unwrap();
+    stage.confirm_spends("the hub's commitment", &[funding]).await.unwrap();
+    stage.all_closed(&stage.channels).await.unwrap();
+    let ended = stage.ended(&books).await;
+    assert_gained(&ended, stage.party(wallet), wallet.name(), 0, 0, FEES_A_CHANNEL_SAT);
+    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, FEES_A_CHANNEL_SAT);
+    let now = regtest::lab::on_chain(wallet.balance().await.unwrap().on_chain).confirmed_sat;
+    let due = regtest::lab::on_chain(before.on_chain).confirmed_sat + before.channels_msat / 1_000;
+    assert!(now + FEES_A_CHANNEL_SAT > due && now <= due, "{now} of {due}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_restored_after_its_hub_closed_the_channel_finds_that_too() {
+    let stage = Stage::set(SHORT_DELAY, &["late"]).await;
+    let books = stage.books().await;
+    let (wallet, channel) = (&stage.wallets[0], &stage.channels[0]);
+    let funding = stage.funding(channel).await;
+    wallet.kill().unwrap();
+    stage.lab.hub().force_close(channel).await.unwrap();
+    stage.confirm_spends("the hub's commitment", &[funding]).await.unwrap();
+    restore_from_words(&stage, wallet).await;
+    wallet.start_again().await.unwrap();
+    fails(wallet, channel, "lost its data").await;
+    stage.all_closed(&stage.channels).await.unwrap();
+    let ended = stage.ended(&books).await;
+    assert_gained(&ended, stage.party(wallet), wallet.name(), 0, 0, FEES_A_CHANNEL_SAT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_from_the_seed_alone_finds_to_remote_without_any_hub() {
+    let stage = Stage::set(SHORT_DELAY, &["lost"]).await;
+    let (wallet, channel) = (&stage.wallets[0], &stage.channels[0]);
+    let funding = stage.funding(channel).await;
+    let coins = regtest::lab::on_chain(wallet.balance().await.unwrap().on_chain).confirmed_sat;
+    wallet.kill().unwrap();
+    stage.lab.hub().force_close(channel).await.unwrap();
+    stage.confirm_spends("the hub's commitment", &[funding]).await.unwrap();
+    restore_from_words(&stage, wallet).await;
+    stage.lab.hub().kill().unwrap();
+    wallet.start_with(&[NO_HUB]).await.unwrap();
+    stage.lab.all_follow().await.unwrap();
+    let scan = arguments!["--json", "--data-dir", wallet.daemon().folder(), "scan"];
+    let found: Value =
+        serde_json::from_str(&stage.lab.program().run(Name::Hubwallet, &scan).await.unwrap()).unwrap();
+    let total = found["total_sat"].as_u64().unwrap();
+    let due = CAPACITY_SAT - PAID_BEFORE_MSAT / 1_000;
+    // The hub's fees were paid on top of what was sent.
+    assert!(total <= due && total + 2_000 > due, "{total} of {due}");
+    stage
+        .pass_until("the balance among the coins", 20, async || {
+            let now = regtest::lab::on_chain(wallet.balance().await?.on_chain).confirmed_sat;
+            Ok(if now + FEES_A_CHANNEL_SAT > coins + total && now > coins {
+                Look::Seen(())
+            } else {
+                Look::NotYet(format!("{now} of {}", coins + total))
+            })
+        })
+        .await
+        .unwrap();
+    let again: Value =
+        serde_json::from_str(&stage.lab.program().run(Name::Hubwallet, &scan).await.unwrap()).unwrap();
+    assert_eq!(again["total_sat"], 0, "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_with_an_old_copy_of_its_data_publishes_nothing_and_is_paid() {
+    let stage = Stage::set(SHORT_DELAY, &["behind"]).await;
+    let (wallet, channel) = (&stage.wallets[0], &stage.channels[0]);
+    let funding = stage.funding(channel).await;
+    wallet.kill().unwrap();
+    wallet.daemon().copy(OLD).unwrap();
+    wallet.start_again().await.unwrap();
+    wallet.is_usable(1, SOON).await.unwrap();
+    for _ in 0..3 {
+        wallet.send(stage.peer.node_key(), SMALL_MSAT).await.unwrap();
+    }
+    let books = stage.books().await;
+    wallet.kill().unwrap();
+    wallet.daemon().go_back(OLD).unwrap();
+    wallet.start_again().await.unwrap();
+    stage.confirm_spends("the hub's commitment", &[funding]).await.unwrap();
+    assert!(wallet.balance().await.unwrap().publishing_suspended, "what is old is not published");
+    stage.all_closed(&stage.channels).await.unwrap();
+    let ended = stage.ended(&books).await;
+    // A revoked commitment would have cost it everything.
+    assert_gained(&ended, stage.party(wallet), wallet.name(), 0, 0, FEES_A_CHANNEL_SAT);
+    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, FEES_A_CHANNEL_SAT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_from_an_old_backup_publishes_nothing_not_proven_current() {
+    let stage = Stage::set(SHORT_DELAY, &["prover", "silent"]).await;
+    let (prover, silent) = (&stage.wallets[0], &stage.wallets[1]);
+    let funding = stage.funding(&stage.channels[1]).await;
+    cheat::copy_hub(&stage).await;
+    for wallet in &stage.wallets {
+        wallet.send(stage.peer.node_key(), SMALL_MSAT).await.unwrap();
+    }
+    let books = stage.books().await;
+    silent.kill().unwrap();
+    let hub = stage.lab.hub();
+    hub.kill().unwrap();
+    hub.daemon().go_back(OLD).unwrap();
+    hub.start_again().await.unwrap();
+    until_seen("the proof", SOON, async || {
+        let suspended = hub.info().await?.publishing_suspended;
+        Ok::<_, LabError>(if suspended { Look::Seen(()) } else { Look::NotYet("no proof yet".to_owned()) })
+    })
+    .await
+    .unwrap();
+    // Not even when asked for: nobody has said that this state is the latest, and it is not.
+    hub.force_close(&stage.channels[1]).await.unwrap();
+    for _ in 0..5 {
+        stage.lab.mine(1).await.unwrap();
+        assert!(!is_spent(&stage, funding).await, "the hub has published an old state");
+    }
+    hub.kill().unwrap();
+    hub.start_again().await.unwrap();
+    stage.lab.all_follow().await.unwrap();
+    assert!(hub.info().await.unwrap().publishing_suspended, "a restart ends no suspension");
+    // Its wallets know better, and close with what is theirs.
+    silent.start_again().await.unwrap();
+    stage.all_closed(&stage.channels).await.unwrap();
+    stage.at_rest().await.unwrap();
+    let ended = stage.ended(&books).await;
+    for wallet in [prover, silent] {
+        assert_gained(&ended, stage.party(wallet), wallet.name(), 0, 0, FEES_A_CHANNEL_SAT);
+    }
+    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, 4 * FEES_A_CHANNEL_SAT);
+}
