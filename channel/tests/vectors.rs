@@ -4,7 +4,7 @@
 //! named with its number of cases: `cargo test -p channel vectors -- --nocapture`.
 
 // All of this is a test, its helpers too: a value that is not there fails it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod specification;
 

@@ -2,7 +2,7 @@
 //! after the sentence it proves. Mining drives time; the books are kept by [`regtest::lab::endings`].
 
 // What fails in a helper fails the test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bolt5;
 mod cheat;
