@@ -68,6 +68,10 @@ pub const STANDARD_WEIGHT: Weight = Weight::from_wu(400_000);
 /// refuses a chain of more than 25 (31 allows 64 in a cluster).
 pub const MAX_UNCONFIRMED_CHAIN: usize = 24;
 
+/// Addresses beyond the last used one that coins are found at, by a wallet restored from its seed too. Claims that were
+/// made again took a new address each, and those of the older ones stay unused.
+pub const ONCHAIN_LOOKAHEAD: u32 = 200;
+
 /// Checkpoints kept in a snapshot of the on-chain wallet, a week of blocks; older ones stay only where one of our
 /// transactions is anchored. The final depth is far below it.
 pub const ONCHAIN_CHECKPOINTS: u32 = 1_008;

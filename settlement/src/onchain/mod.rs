@@ -428,14 +428,15 @@ impl OnchainWallet {
 
 fn create_params(config: &OnchainConfig) -> CreateParams {
     let master = config.master;
-    match config.addresses {
+    let params = match config.addresses {
         AddressKind::P2wpkh => {
             Wallet::create(Bip84(master, KeychainKind::External), Bip84(master, KeychainKind::Internal))
         }
         AddressKind::P2tr => {
             Wallet::create(Bip86(master, KeychainKind::External), Bip86(master, KeychainKind::Internal))
         }
-    }
+    };
+    params.lookahead(limits::ONCHAIN_LOOKAHEAD)
 }
 
 fn load_wallet(config: &OnchainConfig, state: ChangeSet) -> Result<Wallet, OnchainError> {
@@ -450,6 +451,7 @@ fn load_wallet(config: &OnchainConfig, state: ChangeSet) -> Result<Wallet, Oncha
             .descriptor(internal, Some(Bip86(master, internal))),
     };
     params
+        .lookahead(limits::ONCHAIN_LOOKAHEAD)
         .check_network(config.network)
         .load_wallet_no_persist(state)
         .map_err(|error| OnchainError::Mismatch { reason: error.to_string() })?

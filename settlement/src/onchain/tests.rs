@@ -334,3 +334,17 @@ fn a_wallet_may_start_above_the_genesis_block() {
     rig.restart();
     assert_eq!(rig.wallet.tip().height, 501);
 }
+
+#[test]
+fn a_wallet_with_nothing_but_its_seed_finds_coins_beyond_many_unused_addresses() {
+    let mut rig = Rig::new(AddressKind::P2wpkh);
+    for _ in 0..150 {
+        rig.wallet.new_address();
+    }
+    let payment = rig.payment(70_000);
+    let mut restored = Rig::new(AddressKind::P2wpkh);
+    restored.mine(vec![payment]);
+    assert_eq!(sat(restored.wallet.balance().confirmed), 70_000);
+    let fresh = restored.wallet.new_address();
+    assert_eq!(fresh, rig.wallet.new_address(), "no address is given out again");
+}

@@ -5,11 +5,13 @@ use bitcoin::transaction::Version;
 use bitcoin::{ScriptBuf, Transaction, TxOut, WPubkeyHash, hashes::Hash};
 use channel::channel::{PhaseView, ReadyTicket};
 use channel::error::FailureCause;
-use channel::event::{ChainEvent, Command, FailRequest};
+use channel::event::{ChainEvent, Command, FailRequest, RecoverRequest, Role};
 use channel::ids::{ChannelId, OwnerId};
+use channel::message::Message;
 use journal::{Batch, Retained};
-use shard::{ChainRequest, revoked};
+use shard::{ChainRequest, Mail, revoked};
 
+use crate::world::disk::Disk;
 use crate::world::process::ENDED;
 use crate::world::{HUB, Kind, World};
 
@@ -353,4 +355,44 @@ fn an_htlc_past_its_deadline_fails_its_own_channel_and_no_other() {
         _ => None,
     });
     assert!(job.expect("a job is kept").is_some());
+}
+
+#[test]
+fn a_channel_that_only_the_hub_remembers_is_made_again_and_is_for_the_hub_to_close() {
+    let mut world = paid();
+    let (_, channel_id, _) = annas(&mut world, ANNA);
+    world.kill(ANNA);
+    world.processes[ANNA].disk = Disk::default();
+    world.start(ANNA);
+    assert!(world.channels(ANNA).is_empty());
+    world.connect(0);
+    let theirs = loop {
+        for shard in 0..2 {
+            world.turn(HUB, shard, usize::MAX);
+        }
+        world.commit(HUB);
+        let told = world.links[0].to_wallet.pop_front();
+        match told.map(|(channel, mut messages)| (channel, messages.remove(0))) {
+            Some((channel, Message::Reestablish(theirs))) if channel == channel_id => break theirs,
+            Some(other) => panic!("{other:?}"),
+            None => {}
+        }
+    };
+    let request = RecoverRequest {
+        owner: OwnerId(1 << 30),
+        channel_id,
+        role: Role::Wallet,
+        counterparty_node: world.processes[HUB].node(),
+        session: world.links[0].up.unwrap().1,
+    };
+    let essentials = Box::new(theirs.essentials.unwrap());
+    world.run(ANNA).mail[0].push_back(Mail::Recover { request, essentials });
+    world.settle();
+    let lost = PhaseView::Failed { cause: FailureCause::DataLost };
+    assert_eq!(annas(&mut world, ANNA).2, lost);
+    let at_hub = world.channels(HUB).into_iter().find(|view| view.channel_id == channel_id).unwrap();
+    assert_eq!(at_hub.phase, PhaseView::Failed { cause: FailureCause::Counterparty });
+    world.kill(ANNA);
+    world.start(ANNA);
+    assert_eq!(annas(&mut world, ANNA).2, lost);
 }
