@@ -2,6 +2,7 @@
 //! every stage, and while every stage is reorganised away: the end is the same.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use bitcoin::{OutPoint, Txid};
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use regtest::wait::{Look, until_seen};
 use crate::cheat::{self, Age, Past};
 use crate::flight::{Flights, Load};
 use crate::support::{
-    FEES_A_CHANNEL_SAT, LONG_DELAY, MOST_BLOCKS, NO_HUB, SOON, Stage, assert_gained, options,
+    FEES_A_CHANNEL_SAT, LONG_DELAY, MOMENT, MOST_BLOCKS, NO_HUB, SOON, Stage, assert_gained, options,
 };
 
 /// What happens at each stage: whenever a transaction that was not seen before waits for a block or got into one.
@@ -35,11 +36,13 @@ struct Story {
     seen: BTreeSet<Txid>,
     next_depth: u32,
     disturbed: u32,
+    /// How long processes get to react to a block.
+    moment: Duration,
 }
 
 impl Story {
     fn new(stage: Stage, disturbance: Disturbance) -> Story {
-        Story { stage, disturbance, seen: BTreeSet::new(), next_depth: 1, disturbed: 0 }
+        Story { stage, disturbance, seen: BTreeSet::new(), next_depth: 1, disturbed: 0, moment: MOMENT }
     }
 
     /// The stage, once as much has happened on it.
@@ -102,13 +105,18 @@ impl Story {
                 let what = format!("{what} after {MOST_BLOCKS} blocks");
                 return Err(LabError::TimedOut { what, within: SOON, last: seen });
             }
-            let waits = self.stage.something_waits().await?;
+            let waits = self.stage.something_waits(self.moment).await?;
             let waiting = self.stage.lab.chain().mempool().await?;
             let fresh: Vec<_> = waiting.into_iter().filter(|txid| !self.seen.contains(txid)).collect();
             match (waits, fresh.is_empty()) {
                 (_, false) => self.stage_passes(fresh).await?,
                 (true, true) => self.stage.lab.mine(1).await?,
-                (false, true) => self.stage.lab.mine(6).await?,
+                (false, true) => {
+                    let started = Instant::now();
+                    self.stage.lab.mine(6).await?;
+                    // Who takes long to follow takes long to react.
+                    self.moment = MOMENT.max(3 * started.elapsed());
+                }
             }
         }
     }

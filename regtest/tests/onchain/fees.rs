@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bitcoin::Amount;
 use regtest::lab::{Funder, Lab, Opening};
+use regtest::wait::{Look, until_seen};
 
 use crate::flight::{Fate, Flight, Flights};
 use crate::support::{
-    CAPACITY_SAT, FEES_A_CHANNEL_SAT, MOST_BLOCKS, NO_HUB, SHORT_DELAY, Stage, assert_gained, options,
+    CAPACITY_SAT, FEES_A_CHANNEL_SAT, MOST_BLOCKS, NO_HUB, SHORT_DELAY, SOON, Stage, assert_gained, options,
 };
 
 /// What blocks have no room below: 40 sat/vB, and the mempool takes nothing below 10 sat/vB. More than anybody offers at first.
@@ -87,7 +88,12 @@ async fn a_close_without_a_coin_to_pay_for_it_waits_and_goes_on_once_there_is_on
     for channel in &stage.channels {
         poor.force_close(channel).await.unwrap();
     }
-    assert!(stage.something_waits().await.unwrap(), "one coin pays for one close");
+    until_seen("a commitment and its child", SOON, async || {
+        let waiting = stage.lab.chain().mempool().await?;
+        Ok(if waiting.len() == 2 { Look::Seen(()) } else { Look::NotYet(format!("{waiting:?}")) })
+    })
+    .await
+    .unwrap();
     for _ in 0..3 {
         stage.lab.chain().with(|inner| Ok(inner.miner.mine_empty(1)?)).await.unwrap();
         stage.lab.all_follow().await.unwrap();

@@ -1,7 +1,7 @@
 //! What all tests here share: a stage of wallets with channels, ways to let blocks pass, and what must hold in the end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitcoin::{Amount, OutPoint};
 use bytes::Bytes;
@@ -165,6 +165,7 @@ impl Stage {
         mut probe: impl AsyncFnMut() -> Result<Look<T>, LabError>,
     ) -> Result<T, LabError> {
         let last = self.lab.chain().height().await?.saturating_add(at_most);
+        let mut moment = MOMENT;
         loop {
             let seen = match probe().await? {
                 Look::Seen(value) => return Ok(value),
@@ -179,8 +180,11 @@ impl Stage {
                     last: seen,
                 });
             }
-            let step = if self.something_waits().await? { 1 } else { QUIET_STEP };
+            let step = if self.something_waits(moment).await? { 1 } else { QUIET_STEP };
+            let started = Instant::now();
             self.lab.mine(step.min(last - height)).await?;
+            // Who takes long to follow takes long to react.
+            moment = MOMENT.max(3 * started.elapsed());
         }
     }
 
@@ -195,8 +199,8 @@ impl Stage {
     }
 
     /// Whether a transaction waits for a block; processes get a moment to make one.
-    pub async fn something_waits(&self) -> Result<bool, LabError> {
-        let waits = until_seen("a transaction", MOMENT, async || {
+    pub async fn something_waits(&self, moment: Duration) -> Result<bool, LabError> {
+        let waits = until_seen("a transaction", moment, async || {
             let waiting = self.lab.chain().mempool().await?;
             Ok(if waiting.is_empty() { Look::NotYet(String::new()) } else { Look::Seen(()) })
         })
@@ -266,8 +270,8 @@ impl Stage {
     }
 }
 
-/// How long processes may take to react to a block with a transaction, before several blocks pass at once.
-const MOMENT: Duration = Duration::from_millis(350);
+/// How long processes may take at least to react to a block with a transaction, before several blocks pass at once.
+pub const MOMENT: Duration = Duration::from_millis(350);
 
 /// Blocks that pass at once while nothing waits.
 const QUIET_STEP: u32 = 6;
