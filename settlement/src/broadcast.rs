@@ -196,6 +196,10 @@ fn package_outcome(result: &PackageResult, child: Txid) -> Result<(), RpcError> 
         *place = transaction.error.clone();
     }
     let whole = (result.package_msg != "transaction failed").then(|| result.package_msg.clone());
+    if whole.is_some() {
+        // The package as a whole was refused, and this is left from looking at the child alone, without its parent.
+        of_child = of_child.filter(|reason| !is_missing_inputs(reason));
+    }
     let reasons: Vec<String> = [whole, of_child, of_parent].into_iter().flatten().collect();
     Err(RpcError::Rpc {
         method: "submitpackage",
@@ -403,6 +407,7 @@ fn refusal(reason: String) -> Refusal {
             "min relay fee not met",
             "mempool min fee not met",
             "insufficient fee",
+            "insufficient anti-DoS fees",
             "mempool full",
         ]) {
             PublishError::FeeTooLow { reason }

@@ -311,4 +311,12 @@ fn a_refused_package_names_every_reason() {
         reason(result("package RBF failed", None)),
         "package RBF failed; min relay fee not met, 0 < 1"
     );
+    // Beside another commitment in the mempool: the child alone, without its parent, has no anchor to spend.
+    let missing = Some("bad-txns-inputs-missingorspent");
+    let outbid = "package RBF failed: insufficient anti-DoS fees, less fees than conflicting txs";
+    let rival = reason(result(outbid, missing));
+    assert!(rival.starts_with(outbid) && !is_missing_inputs(&rival), "{rival}");
+    assert!(matches!(refusal(outbid.into()), Refusal::Error(PublishError::FeeTooLow { .. })));
+    // Inputs that are gone for the whole package are named so.
+    assert!(is_missing_inputs(&reason(result("transaction failed", missing))));
 }
