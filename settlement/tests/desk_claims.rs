@@ -200,3 +200,54 @@ fn a_transaction_of_the_mempool_is_told_once_to_those_it_concerns() {
     let outcome = rig.desk.seen_in_mempool(vec![(pair.owner(), theirs.clone()), (OwnerId(1), theirs)]);
     assert!(rig.perform(outcome).commands.is_empty(), "once, and no strangers");
 }
+
+/// Two channels' HTLCs in one transaction, and what the desk sends once the wallets can contest them, each its own.
+fn parted(rig: &mut Rig) -> (Vec<Pair>, Vec<Claim>, Transaction, Vec<Transaction>) {
+    let expiry = rig.tip().height + 40;
+    let (mut pairs, mut wanted) = (Vec::new(), Vec::new());
+    for number in 1..=2 {
+        let pair = channel(rig, number);
+        let htlc = Htlc { from: End::Wallet, id: u64::from(number), sat: 60_000, expiry };
+        let commitment = pair.commitment(End::Hub, 7, &[htlc]);
+        rig.mine(vec![commitment.transaction.clone()]);
+        let all = pair.own_claims(&commitment, rig.tip().height);
+        let success = of_kind(&all, |kind| matches!(kind, ClaimKind::HtlcSuccess { .. }))[0].clone();
+        give(rig, pair.plan(None, vec![success.clone()]));
+        wanted.push(success);
+        pairs.push(pair);
+    }
+    let [together] = &claims(&settle(rig))[..] else { panic!("one transaction takes both") };
+    while rig.tip().height < expiry {
+        rig.mine(vec![]);
+    }
+    let parted = claims(&settle(rig));
+    (pairs, wanted, together.clone(), parted)
+}
+
+#[test]
+fn claims_that_part_company_pay_with_a_coin_each() {
+    let mut rig = Rig::new();
+    (0..3).for_each(|_| rig.receive(30_000));
+    let (_, wanted, together, parted) = parted(&mut rig);
+    assert!(wanted.iter().all(|claim| spends(&together, claim)));
+    let [first, second] = &parted[..] else { panic!("{parted:?}") };
+    let inputs = |transaction: &Transaction| -> Vec<_> {
+        transaction.input.iter().map(|input| input.previous_output).collect()
+    };
+    assert!(inputs(first).iter().all(|outpoint| !inputs(second).contains(outpoint)), "{parted:?}");
+}
+
+#[test]
+fn claims_stay_together_while_there_is_no_coin_for_each() {
+    let mut rig = Rig::new();
+    rig.receive(30_000);
+    let (pairs, wanted, together, parted) = parted(&mut rig);
+    assert!(parted.is_empty(), "{parted:?}");
+    for (pair, claim) in pairs.iter().zip(&wanted) {
+        let state = claim_state(&rig, pair, claim);
+        assert!(
+            matches!(state, ClaimState::Sent { txid, .. } if txid == together.compute_txid()),
+            "{state:?}"
+        );
+    }
+}

@@ -109,9 +109,17 @@ impl Desk {
             let groups = group(&attempt.claims, tip);
             // What can be contested by now leaves the company of what cannot.
             let splits = groups.len() > 1;
+            let before = (purse.clone(), drafts.len());
+            let mut lacks_coins = false;
             for group in groups {
                 let old = Old { txid: attempt.txid, paid: &attempt.paid, splits };
-                self.draft_group(&group, Some(old), now, stale, purse, drafts);
+                let drafted = self.draft_group(&group, Some(old), now, stale, purse, drafts);
+                lacks_coins |= drafted == Drafted::LacksCoins;
+            }
+            if splits && lacks_coins {
+                // Together they have the coin that one of them would be left without.
+                *purse = before.0;
+                drafts.truncate(before.1);
             }
         }
         let (alone, together): (Vec<OwnedClaim>, Vec<OwnedClaim>) = self
@@ -164,7 +172,7 @@ impl Desk {
         stale: &[Stale],
         purse: &mut Purse,
         drafts: &mut Vec<(Draft, CloseJob)>,
-    ) {
+    ) -> Drafted {
         let tip = self.memory.tip().height;
         let script = self.wallet.change_script();
         let target = FeeTarget {
@@ -181,14 +189,13 @@ impl Desk {
         let feerate = match (wanted, &old) {
             (Bid::Publish(feerate) | Bid::Replace(feerate), _) => feerate,
             (Bid::Keep, Some(old)) if old.splits => old.paid.feerate(),
-            (Bid::Keep, _) => return,
-            (Bid::TooDear { .. }, Some(_)) => return,
+            (Bid::Keep, _) | (Bid::TooDear { .. }, Some(_)) => return Drafted::Done,
             (Bid::TooDear { lowest, budget }, None) => {
                 let state = ClaimState::TooDear { lowest, budget };
                 self.settling
                     .claim_states
                     .extend(group.outpoints().map(|outpoint| (outpoint, state.clone())));
-                return;
+                return Drafted::Done;
             }
         };
         let spends: BTreeSet<OutPoint> = group.outpoints().collect();
@@ -214,7 +221,7 @@ impl Desk {
         match built {
             Ok(built) => {
                 purse.take(&built.coins);
-                let CloseJob::Claim(job) = &built.job else { return };
+                let CloseJob::Claim(job) = &built.job else { return Drafted::Done };
                 let claims =
                     group.claims().iter().filter(|owned| built.claimed.contains(&owned.claim.outpoint));
                 let attempt = Attempt {
@@ -236,6 +243,7 @@ impl Desk {
                 drafts.push((Draft::Claims { attempt, replaces }, built.job));
             }
             // What is out stays out.
+            Err(BuildError::NotEnoughCoins { .. }) if old.is_some() => return Drafted::LacksCoins,
             Err(_) if old.is_some() => {}
             Err(error) => {
                 let state = match error {
@@ -255,6 +263,7 @@ impl Desk {
                     .extend(group.outpoints().map(|outpoint| (outpoint, state.clone())));
             }
         }
+        Drafted::Done
     }
 
     pub(super) fn take_claim_attempt(
@@ -295,6 +304,15 @@ impl Desk {
             outcome.reports.push(DeskReport::Trouble { what });
         }
     }
+}
+
+/// What became of a group at one look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Drafted {
+    /// Built, or what is out stays out.
+    Done,
+    /// No coin is left for what would take the place of an attempt.
+    LacksCoins,
 }
 
 /// The attempt that a draft takes the place of.

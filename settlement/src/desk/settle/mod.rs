@@ -71,6 +71,7 @@ pub(super) struct Settling {
 }
 
 /// The confirmed coins of one look, each given out once.
+#[derive(Clone)]
 struct Purse {
     free: BTreeMap<OutPoint, BatchCoin>,
     /// Those that pay for what is under way.
@@ -88,11 +89,11 @@ impl Purse {
         free.into_iter().chain(own).cloned().collect()
     }
 
+    /// Given out: nothing else built at this look may spend them, not even what takes the place of the same attempt.
     fn take(&mut self, spent: &[OutPoint]) {
         for outpoint in spent {
-            if let Some(coin) = self.free.remove(outpoint) {
-                self.reserved.insert(*outpoint, coin);
-            }
+            self.free.remove(outpoint);
+            self.reserved.remove(outpoint);
         }
     }
 
