@@ -104,6 +104,13 @@ const TABLE: &[Requirement] = table! {
     "Without the preimage leave the output to the other side." => [
         when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
     ],
+    "Take no HTLC that was never irrevocably committed: whoever offered it may take it back." => [
+        an_htlc_in_any_state_ends_as_the_commitment_says,
+    ],
+    "Show a preimage of one's own only for an HTLC that pays oneself." => [
+        no_preimage_leaves_for_anything_but_the_right_htlc,
+        what_waits_too_long_fails_while_it_could_still_be_claimed_on_the_chain,
+    ],
     }
     "Unilateral close, other side's commitment": {
     "Take our balance from the other side's commitment." => [
@@ -155,7 +162,7 @@ const TABLE: &[Requirement] = table! {
     ],
     "Nothing of this is lost when the victim's process dies at any stage." => [
         closes_and_a_cheat_end_the_same_when_everybody_is_killed_at_every_stage,
-            a_hubs_cheat_ends_the_same_when_everybody_is_killed_at_every_stage,
+        a_hubs_cheat_ends_the_same_when_everybody_is_killed_at_every_stage,
     ],
     }
 };
