@@ -1,11 +1,12 @@
 //! What both daemons need of the machine they run on: the data folder, its lock and permissions, the token file, the
-//! seed file; and how command lines print.
+//! seed file; time and chance; and how command lines print.
 //!
 //! | module | its part |
 //! | --- | --- |
 //! | [`data_dir`] | one process a folder; secrets readable by their owner alone; files written whole |
 //! | [`token`] | the bearer token beside a service, in a file |
 //! | [`seed`] | the BIP 39 words from which every key derives, in a file |
+//! | [`world`] | the time of day and randomness, handed in |
 //! | [`text`], [`table`], [`json`] | answers for eyes and for scripts |
 //!
 //! It knows neither channels nor gRPC, and none of the other crates. What differs between the daemons is handed in:
@@ -17,6 +18,7 @@ pub mod seed;
 pub mod table;
 pub mod text;
 pub mod token;
+pub mod world;
 
 /// How messages name the daemon whose folder it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -59,6 +59,11 @@ const MAP: &[Crate] = &[
         must_not: &[&["redb"]],
     },
     Crate {
+        name: "sim",
+        may_know: &["channel", "journal", "shard", "settlement", "proto", "daemon", "hub", "wallet"],
+        must_not: &[&["crossbeam-channel", "rayon", "tempfile", "hyper", "rustls", "tokio-rustls"]],
+    },
+    Crate {
         name: "regtest",
         may_know: &["channel", "journal", "shard", "settlement", "proto", "daemon", "hub", "wallet"],
         must_not: &[],
