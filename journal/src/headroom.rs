@@ -1,7 +1,9 @@
 //! Room on the disk: refused early and by name, before a write fails.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bytes that this user may still write on the file system that holds `path`, a file or a folder that exists.
 /// Costs one system call.
@@ -28,10 +30,62 @@ pub enum HeadroomError {
 impl Headroom {
     /// The free bytes of the file system that holds `path`, if they are enough.
     pub fn check(&self, path: &Path) -> Result<u64, HeadroomError> {
-        let free = free_bytes(path).map_err(|source| HeadroomError::Io { path: path.to_owned(), source })?;
+        self.judge(path, free_bytes(path))
+    }
+
+    fn judge(&self, path: &Path, free: io::Result<u64>) -> Result<u64, HeadroomError> {
+        let free = free.map_err(|source| HeadroomError::Io { path: path.to_owned(), source })?;
         if free < self.minimum {
             return Err(HeadroomError::TooLittle { path: path.to_owned(), free, minimum: self.minimum });
         }
         Ok(free)
+    }
+}
+
+/// Whether there is room for new work where a journal is kept, asked as often as wanted: a journal need not lie on a file
+/// system (see [`Journal::open_with_backend`](crate::Journal::open_with_backend)). Cheap to clone.
+#[derive(Clone)]
+pub struct Room(Arc<dyn Fn() -> Result<u64, HeadroomError> + Send + Sync>);
+
+impl Room {
+    /// The room on the file system that holds `path`, a file or a folder that exists.
+    pub fn on_file_system(path: PathBuf, least: Headroom) -> Self {
+        Room(Arc::new(move || least.check(&path)))
+    }
+
+    /// The room in a storage that tells its free bytes itself; `name` is for messages.
+    pub fn in_storage(
+        name: &str,
+        least: Headroom,
+        free: impl Fn() -> io::Result<u64> + Send + Sync + 'static,
+    ) -> Self {
+        let name = PathBuf::from(name);
+        Room(Arc::new(move || least.judge(&name, free())))
+    }
+
+    /// The free bytes, if they are enough.
+    pub fn check(&self) -> Result<u64, HeadroomError> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_that_tells_its_free_bytes_is_judged_like_a_file_system() {
+        let least = Headroom { minimum: 10 };
+        let with = |free: u64| Room::in_storage("memory", least, move || Ok(free)).check();
+        assert_eq!(with(10).unwrap(), 10);
+        assert!(matches!(with(9), Err(HeadroomError::TooLittle { free: 9, minimum: 10, .. })));
+        let broken = Room::in_storage("memory", least, || Err(io::Error::other("unplugged"))).check();
+        assert!(matches!(broken, Err(HeadroomError::Io { .. })));
     }
 }

@@ -50,7 +50,7 @@ mod write;
 pub use batch::{Batch, Content, MachineId, Position, Record, RecordRef, Records, Retained, Snapshot};
 pub use committer::{Commit, Committer, EventRange, Finished};
 pub use error::{Closed, EventsError, Fault, OpenError, ReadError, RowName, TryAppendError};
-pub use headroom::{Headroom, HeadroomError, free_bytes};
+pub use headroom::{Headroom, HeadroomError, Room, free_bytes};
 pub use log::{Log, Wake};
 pub use open::{Journal, Opened};
 pub use options::{Header, Options};
