@@ -6,6 +6,8 @@
 //! | module | its part |
 //! | --- | --- |
 //! | [`seed`], [`clock`] | chance and time, decided by one number |
+//! | [`disk`] | a disk that outlives its process, loses power, fills up and fails |
 
 pub mod clock;
+pub mod disk;
 pub mod seed;
