@@ -168,4 +168,24 @@ impl FailureCause {
             | Self::DataLost => false,
         }
     }
+
+    /// Whether it proves that this side runs from old data, so that other channels' commitments may be revoked too. (Who makes
+    /// a lost channel again knows what it lost, and nothing of it is published.)
+    pub const fn proves_old_data(&self) -> bool {
+        match self {
+            Self::Behind { .. } | Self::NewerCommitment { .. } => true,
+            Self::Violation(_)
+            | Self::Operator
+            | Self::Counterparty
+            | Self::WrongFunding
+            | Self::UnexpectedSpend { .. }
+            | Self::HtlcDeadline { .. }
+            | Self::SignedAddExpired { .. }
+            | Self::CloseOverdue { .. }
+            | Self::CounterpartyClosed { .. }
+            | Self::Cheated { .. }
+            | Self::PublishedElsewhere { .. }
+            | Self::DataLost => false,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use channel::channel::{Channel, Checked, Input};
 use channel::effect::{Effect, Report};
-use channel::error::{FailureCause, Refusal, Rejection};
+use channel::error::{Refusal, Rejection};
 use channel::event::{Command, Event};
 use channel::forward::Internal;
 use channel::ids::OwnerId;
@@ -139,7 +139,9 @@ impl Shard {
             }
             Effect::Report(report) => {
                 hosted.proven_current |= report == Report::Reestablished;
-                if let Report::Failed { cause: FailureCause::Behind { .. } } = report {
+                if let Report::Failed { cause } = &report
+                    && cause.proves_old_data()
+                {
                     let request = ChainRequest::ProvenBehind;
                     self.turn.pending.push(Outgoing::Chain { owner, request });
                 }

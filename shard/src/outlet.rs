@@ -86,8 +86,8 @@ pub enum ChainRequest {
         transaction: Transaction,
         publish_by_height: u32,
     },
-    /// The peer proved that this side lost data. Given again at every start, before any plan of the
-    /// shard.
+    /// The peer proved that this side lost data, by its word or by a commitment in the chain. Given again at every start,
+    /// before any plan of the shard.
     ProvenBehind,
     /// All that the channel wants done on the chain now; replaces what it wanted before.
     Plan(Box<OnchainPlan>),

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use channel::channel::{Channel, Input, PhaseView};
 use channel::effect::Effect;
-use channel::error::FailureCause;
 use channel::event::{Command, Event};
 use channel::ids::OwnerId;
 use journal::{Content, MachineId, ReadError, RecordRef, Recovery, Snapshot};
@@ -172,8 +171,8 @@ impl Shard {
                 tracing::error!(owner, %refusal, "a channel took no notice of the restart");
             }
             self.resume_channel(slot, Stage::Watch);
-            if let PhaseView::Failed { cause: FailureCause::Behind { .. } } =
-                self.table.get(slot).channel.phase()
+            if let PhaseView::Failed { cause } = self.table.get(slot).channel.phase()
+                && cause.proves_old_data()
             {
                 let (owner, request) = (self.table.get(slot).owner, ChainRequest::ProvenBehind);
                 self.turn.pending.push(Outgoing::Chain { owner, request });

@@ -320,6 +320,47 @@ fn a_hub_that_runs_from_old_data_says_so_at_once_and_at_every_start_before_any_p
 }
 
 #[test]
+fn a_commitment_in_the_chain_that_is_newer_than_known_proves_old_data_too() {
+    let mut world = paid();
+    let old = world.processes[HUB].disk.copy();
+    assert!(world.pay(ANNA, BEN, 20_000_000, Kind::Invoice));
+    world.settle();
+    let (annas_owner, ..) = annas(&mut world, HUB);
+    let (at_anna, ..) = annas(&mut world, ANNA);
+    world.kill(HUB);
+    world.command(ANNA, at_anna, Command::Fail { reason: FailRequest::Operator });
+    world.settle();
+    let published = world.requests.iter().rev().find_map(|(process, _, request)| match request {
+        ChainRequest::Plan(plan) if *process == ANNA => {
+            plan.publish.as_ref().map(|job| job.transaction.clone())
+        }
+        _ => None,
+    });
+    // The hub comes back with what it had before, and no wallet is connected: the chain alone tells it.
+    world.processes[HUB].disk = old;
+    world.start(HUB);
+    world.requests.clear();
+    let (height, transaction) = (world.chain.height, published.expect("a failed channel is to be published"));
+    let spent = ChainEvent::FundingSpent { height, transaction, revoked_htlcs: None };
+    world.command(HUB, annas_owner, Command::Chain(spent));
+    world.settle();
+    let said = |world: &World| {
+        let position = |wanted: fn(&ChainRequest) -> bool| {
+            world.requests.iter().position(|(process, _, request)| *process == HUB && wanted(request))
+        };
+        let behind = position(|request| *request == ChainRequest::ProvenBehind);
+        (behind, position(|request| matches!(request, ChainRequest::Plan(_))))
+    };
+    assert!(said(&world).0.is_some(), "other channels' commitments may be old as well");
+    world.kill(HUB);
+    world.requests.clear();
+    world.start(HUB);
+    world.settle();
+    let (behind, plan) = said(&world);
+    assert!(behind.is_some() && behind < plan, "{behind:?} {plan:?}");
+}
+
+#[test]
 fn an_htlc_past_its_deadline_fails_its_own_channel_and_no_other() {
     let mut world = paid();
     let (annas_owner, ..) = annas(&mut world, HUB);
