@@ -32,6 +32,12 @@ impl Shard {
     /// Checks an event and applies the input it gives. `Err`: refused, nothing changed.
     pub(crate) fn submit(&mut self, slot: SlotId, event: Event) -> Result<Submitted, Refusal> {
         let hosted = self.table.get(slot);
+        tracing::trace!(
+            target: crate::EVENTS_TARGET,
+            owner = hosted.channel.owner().0,
+            phase = hosted.channel.phase_name(),
+            event = event.name(),
+        );
         match hosted.channel.check(event, &self.env.context()) {
             Ok(Checked::Input(input)) => {
                 self.apply(slot, &input);

@@ -52,6 +52,9 @@ mod snapshots;
 mod table;
 mod take;
 
+/// The target of the trace that tells each event of each channel before it is checked: `owner`, `phase`, `event`.
+pub const EVENTS_TARGET: &str = "shard::event";
+
 pub use events::{EventRecord, Happening};
 pub use load::Load;
 pub use machine::{Gap, MachineLog};

@@ -32,6 +32,7 @@ mod books;
 mod check;
 mod htlc;
 mod input;
+mod names;
 mod onchain;
 mod onchain_view;
 mod plan;
