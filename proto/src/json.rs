@@ -110,6 +110,7 @@ fn onchain(close: &pb::OnchainClose) -> Value {
             "fee_sat": own.fee_sat,
             "feerate_sat_per_kw": own.feerate_sat_per_kw,
             "why": own.why,
+            "transaction": hex::encode(&own.transaction),
         })
     });
     let output = |output: &pb::OnchainOutput| {

@@ -24,6 +24,10 @@ pub fn onchain_lines(close: &pb::OnchainClose) -> Vec<String> {
             &format!("our commitment {} is {}{fee}", txid(&own.txid), stage(own.stage())),
             &own.why,
         ));
+        if !own.transaction.is_empty() && own.stage() != pb::OnchainStage::Sent {
+            let advice = "whoever has coins can pay for it: `bump --transaction` takes `own.transaction` of `channels --json`";
+            lines.push(advice.to_owned());
+        }
     }
     if close.awaits() == pb::OnchainAwaits::PeerCommitment {
         lines.push("this side must not publish: it waits for the peer's commitment".to_owned());

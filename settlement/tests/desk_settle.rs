@@ -349,3 +349,92 @@ fn an_opening_leaves_the_reserve_and_says_what_to_do_when_it_cannot() {
         "it is verified with both outputs: {told:?}"
     );
 }
+
+/// The commitment that people may hand to whoever pays for it.
+fn for_others(rig: &Rig, pair: &Pair) -> Option<Transaction> {
+    rig.desk.onchain_status(pair.owner()).unwrap().commitment.unwrap().transaction
+}
+
+#[test]
+fn a_commitment_that_nobody_pays_for_is_shown_to_whoever_may_unless_it_must_not_leave() {
+    let mut rig = Rig::new();
+    let pairs: Vec<Pair> = (0..4).map(|number| channel(&mut rig, number)).collect();
+    let plan = |pair: &Pair, number| {
+        let commitment = pair.commitment(End::Hub, number, &[]);
+        let mut job = pair.publish(&commitment, None);
+        job.proven_current = false;
+        pair.plan(Some(job), vec![])
+    };
+    give(&mut rig, plan(&pairs[0], 7));
+    assert_eq!(for_others(&rig, &pairs[0]), None, "nobody has looked at it yet");
+    settle(&mut rig);
+    assert!(matches!(commitment_state(&rig, &pairs[0]), CommitmentState::NoCoin { .. }));
+    let shown = for_others(&rig, &pairs[0]).unwrap();
+    assert_eq!(shown, pairs[0].commitment(End::Hub, 7, &[]).transaction);
+
+    // What a signature is missing of is shown to nobody, nor sent.
+    let mut unsigned = plan(&pairs[1], 7);
+    unsigned.publish.as_mut().unwrap().transaction.input[0].witness.clear();
+    give(&mut rig, unsigned);
+    settle(&mut rig);
+    assert!(matches!(commitment_state(&rig, &pairs[1]), CommitmentState::Faulty { .. }));
+    assert_eq!(for_others(&rig, &pairs[1]), None);
+    // A later plan's commitment takes the place of the one before it.
+    give(&mut rig, plan(&pairs[0], 8));
+    assert_eq!(for_others(&rig, &pairs[0]), None, "the old one is not the latest");
+    settle(&mut rig);
+    assert_eq!(for_others(&rig, &pairs[0]), Some(pairs[0].commitment(End::Hub, 8, &[]).transaction));
+
+    // The breaker lets two through; the next one is kept from everybody.
+    give(&mut rig, plan(&pairs[2], 7));
+    settle(&mut rig);
+    assert_eq!(commitment_state(&rig, &pairs[2]), CommitmentState::Held);
+    assert_eq!(for_others(&rig, &pairs[2]), None);
+
+    // A suspension counts at once; with the end of it they are shown again.
+    rig.ask(OwnerId(9), DeskRequest::Suspend);
+    assert_eq!(for_others(&rig, &pairs[0]), None, "before the desk has looked again");
+    settle(&mut rig);
+    assert_eq!(commitment_state(&rig, &pairs[0]), CommitmentState::Suspended);
+    assert_eq!(for_others(&rig, &pairs[0]), None);
+    let (_, outcome) = rig.desk.resume_publishing();
+    rig.perform(outcome);
+    settle(&mut rig);
+    let shown = for_others(&rig, &pairs[0]).unwrap();
+
+    // In a block it needs nobody's help.
+    rig.mine(vec![shown.clone()]);
+    assert_eq!(for_others(&rig, &pairs[0]), None);
+    rig.unmine();
+    settle(&mut rig);
+    assert_eq!(for_others(&rig, &pairs[0]), Some(shown));
+    assert!(rig.desk.onchain_status(pairs[3].owner()).is_none(), "an open channel has nothing to show");
+}
+
+#[test]
+fn a_persons_word_publishes_what_is_worth_no_fee_to_this_party() {
+    let mut rig = Rig::new();
+    let pair = channel(&mut rig, 1);
+    let commitment = pair.commitment(End::Hub, 7, &[]);
+    let mut job = pair.publish(&commitment, None);
+    job.value_at_stake = Amount::ZERO;
+    give(&mut rig, pair.plan(Some(job), vec![]));
+    let word = FeeRate::from_sat_per_kwu(2_000);
+    let parent = commitment.transaction.clone();
+    let (refused, outcome) = rig.desk.bump(parent.clone(), ParentSource::Given, word, &moment());
+    rig.perform(outcome);
+    assert!(matches!(refused, Err(BumpError::NotSent { .. })), "{refused:?}");
+
+    // A refusal is not remembered: once there is a coin, it still costs more than it is worth.
+    rig.receive(50_000);
+    settle(&mut rig);
+    assert!(matches!(commitment_state(&rig, &pair), CommitmentState::TooDear { .. }));
+    assert_eq!(for_others(&rig, &pair), Some(parent.clone()), "somebody else may find it worth it");
+
+    let (bumped, outcome) = rig.desk.bump(parent.clone(), ParentSource::Given, word, &moment());
+    let told = rig.perform(outcome);
+    let (sent, child) = package(&told);
+    assert_eq!((sent, child.compute_txid()), (parent, bumped.unwrap().child));
+    rig.mine(vec![]);
+    assert!(settle(&mut rig).broadcasts.is_empty(), "it stays out");
+}

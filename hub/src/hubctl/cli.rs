@@ -43,7 +43,7 @@ what bitcoind estimates and by how near a deadline is. This is for when you know
 
 Examples:
   hubctl bump 6f1c… --feerate 40                   the hub's own commitment, from `hubctl channels --json`
-  hubctl bump --transaction 0300… --feerate 40     somebody's, given whole";
+  hubctl bump --transaction 0300… --feerate 40     somebody's, given whole (`onchain.own.transaction` of its `channels --json`)";
 
 const RELEASE: &str = "Let through the closes that wait because too many were to happen at once.
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bitcoin::consensus::serialize;
 use channel::channel::{ChannelView, PhaseView};
 use channel::ids::OwnerId;
 use proto::view::channel_out;
@@ -36,6 +37,7 @@ fn add_status(close: &mut pb::OnchainClose, status: &OnchainStatus) {
 fn own(status: &CommitmentStatus) -> pb::OwnCommitment {
     let mut own = pb::OwnCommitment { txid: txid_out(&status.txid), ..pb::OwnCommitment::default() };
     own.why = status.state.to_string();
+    own.transaction = status.transaction.as_ref().map(serialize).unwrap_or_default().into();
     let stage = match &status.state {
         CommitmentState::AwaitsFunding => pb::OnchainStage::AwaitsFunding,
         CommitmentState::Suspended => pb::OnchainStage::Suspended,

@@ -87,17 +87,23 @@ impl Desk {
         feerate: FeeRate,
         now: &Moment,
     ) -> (Result<Bumped, BumpError>, Outcome) {
-        if let Err(error) = self.force(owner, feerate) {
-            return (Err(error), Outcome::default());
-        }
+        let was_sent = self.package_of(owner).is_some();
+        let before = match self.force(owner, feerate) {
+            Ok(before) => before,
+            Err(error) => return (Err(error), Outcome::default()),
+        };
         let outcome = self.settle(now);
         let bumped = match self.package_of(owner) {
-            Some(package) if package.feerate() >= feerate => {
+            // What was not out before is sent for as much as the coins pay.
+            Some(package) if package.feerate() >= feerate || !was_sent => {
                 Ok(Bumped { parent, child: package.child, fee: package.fee() })
             }
             Some(_) => Err(BumpError::NoCoin { missing: fee_for(feerate, bitcoin::Weight::from_wu(1_400)) }),
             None => Err(BumpError::NotSent { why: self.commitment_state(owner).to_string() }),
         };
+        if bumped.is_err() {
+            self.force_no_more(owner, before);
+        }
         (bumped, outcome)
     }
 

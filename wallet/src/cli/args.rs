@@ -497,7 +497,7 @@ bitcoind estimates and by how near a deadline is. This is for when you know bett
 
 Examples:
   hubwallet bump 6f1c... --feerate 40                  this wallet's commitment, as `hubwallet channels` shows it
-  hubwallet bump --transaction 0300... --feerate 40    somebody's, given whole")]
+  hubwallet bump --transaction 0300... --feerate 40    somebody's, given whole (onchain.own.transaction of its `channels --json`)")]
 pub struct BumpArgs {
     /// The commitment's id, as explorers show it: this wallet's own, or one in bitcoind's mempool
     #[arg(value_name = "TXID", required_unless_present = "transaction", conflicts_with = "transaction")]

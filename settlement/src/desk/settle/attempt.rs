@@ -21,8 +21,6 @@ pub(super) struct Paid {
     pub refused: Option<(Refused, String)>,
     /// Refusals since the last block.
     pub tries: u32,
-    /// A person's word.
-    pub forced: Option<FeeRate>,
 }
 
 /// What a refusal asks for.
@@ -95,7 +93,6 @@ impl Package {
                 parent: parent.weight(),
                 refused: None,
                 tries: 0,
-                forced: None,
             },
         }
     }
@@ -128,13 +125,15 @@ pub(super) enum Draft {
 
 /// What to pay now, and how much at most, with all that is known of the last attempt. A refusal and a person's word
 /// raise it; a person's word raises the budget too.
-pub(super) fn bid(mut target: FeeTarget, last: Option<&Paid>) -> (Bid, Amount) {
+pub(super) fn bid(mut target: FeeTarget, last: Option<&Paid>, word: Option<FeeRate>) -> (Bid, Amount) {
     target.last = last.map(Paid::feerate);
-    if let Some(forced) = last.and_then(|paid| paid.forced) {
-        let forced = target.bounds.clamp(forced);
-        target.budget = target.budget.max(fee_for(forced, target.weight));
-        if target.last.is_some_and(|last| forced > last) {
-            return (Bid::Replace(forced), target.budget);
+    if let Some(word) = word {
+        let word = target.bounds.clamp(word);
+        target.budget = target.budget.max(fee_for(word, target.weight));
+        match target.last {
+            None => return (Bid::Publish(word), target.budget),
+            Some(last) if word > last => return (Bid::Replace(word), target.budget),
+            Some(_) => {}
         }
     }
     let wanted = feerate(&target);

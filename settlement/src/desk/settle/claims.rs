@@ -185,7 +185,7 @@ impl Desk {
             pressing: group.budget(),
             weight: group.weight(&script),
         };
-        let (wanted, budget) = bid(target, old.as_ref().map(|old| old.paid));
+        let (wanted, budget) = bid(target, old.as_ref().map(|old| old.paid), None);
         let feerate = match (wanted, &old) {
             (Bid::Publish(feerate) | Bid::Replace(feerate), _) => feerate,
             (Bid::Keep, Some(old)) if old.splits => old.paid.feerate(),
@@ -234,7 +234,6 @@ impl Desk {
                         parent: bitcoin::Weight::ZERO,
                         refused: None,
                         tries: old.as_ref().map_or(0, |old| old.paid.tries),
-                        forced: None,
                     },
                 };
                 let left = built.left_out.iter().map(|outpoint| (*outpoint, ClaimState::Uneconomic));

@@ -125,7 +125,8 @@ impl Desk {
             pressing: commitment_budget(job.value_in_time),
             weight: package_weight(&job.transaction, &script),
         };
-        let (wanted, budget) = bid(target, old.map(|old| &old.paid));
+        let word = self.settling.words.get(&owner).copied();
+        let (wanted, budget) = bid(target, old.map(|old| &old.paid), word);
         let feerate = match wanted {
             Bid::Publish(feerate) | Bid::Replace(feerate) => feerate,
             Bid::Keep => return Ok(None),
@@ -170,7 +171,6 @@ impl Desk {
         };
         let mut package = Package::new(&job.transaction, &built, tip);
         package.paid.tries = old.map_or(0, |old| old.paid.tries);
-        package.paid.forced = old.and_then(|old| old.paid.forced);
         purse.take(&package.paid.coins);
         let close = CloseJob::Unilateral(Box::new(UnilateralJob::new(job, Some(built.child))));
         Ok(Some((Draft::Commitment { owner, package }, close)))
@@ -192,6 +192,7 @@ impl Desk {
         });
         self.listed.entry(package.parent).or_insert(None);
         self.settling.commitments.insert(owner, package);
+        self.settling.ready.insert(owner, verified.clone());
         outcome.broadcasts.push(Broadcast::Package(verified));
     }
 

@@ -19,6 +19,7 @@ mod claims;
 mod commitments;
 pub(super) mod gate;
 mod mempool;
+mod ready;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,7 @@ use crate::claim::anchor_of;
 use crate::limits;
 use crate::onchain::CoinState;
 use crate::pool::VerifyPool;
-use crate::verify::{BatchCoin, CloseJob, VerifiedClose};
+use crate::verify::{BatchCoin, CloseJob, VerifiedClose, VerifiedPackage};
 
 pub(super) use attempt::Package;
 pub use gate::Breaker;
@@ -51,6 +52,10 @@ pub(super) struct Settling {
     plans: BTreeMap<OwnerId, OnchainPlan>,
     /// Our own commitments with their children.
     commitments: BTreeMap<OwnerId, Package>,
+    /// What a person bid for our own commitments, sent or not.
+    words: BTreeMap<OwnerId, FeeRate>,
+    /// Our own commitments as the verifier passed them, with a child or without.
+    ready: BTreeMap<OwnerId, VerifiedPackage>,
     /// Claims, by their transaction.
     claims: BTreeMap<Txid, Attempt>,
     /// Others' commitments that people had us pay for, by the commitment.
@@ -109,6 +114,8 @@ impl Settling {
             pool,
             plans: BTreeMap::new(),
             commitments: BTreeMap::new(),
+            words: BTreeMap::new(),
+            ready: BTreeMap::new(),
             claims: BTreeMap::new(),
             bumps: BTreeMap::new(),
             commitment_states: BTreeMap::new(),
@@ -170,6 +177,8 @@ impl Desk {
     pub(super) fn forget_plan(&mut self, owner: OwnerId, outcome: &mut Outcome) {
         self.settling.plans.remove(&owner);
         self.settling.told.remove(&owner);
+        self.settling.words.remove(&owner);
+        self.settling.ready.remove(&owner);
         if let Some(package) = self.settling.commitments.remove(&owner) {
             self.unlist(package.parent, outcome);
         }
@@ -197,6 +206,7 @@ impl Desk {
         self.draft_claims(now, &stale, &mut purse, &mut drafts);
         self.draft_commitments(now, &mut purse, &mut drafts, &mut outcome);
         self.send(drafts, &mut outcome);
+        self.verify_unpaid(&mut outcome);
         let replaced = |txid| !self.settling.claims.contains_key(&txid);
         let gone: Vec<Txid> = stale.into_iter().map(|old| old.txid).filter(|txid| replaced(*txid)).collect();
         for txid in gone {
@@ -319,18 +329,24 @@ impl Desk {
         self.settling.commitments.get(&owner)
     }
 
-    /// A person's feerate for our own commitment, at the next look.
-    pub(super) fn force(&mut self, owner: OwnerId, feerate: FeeRate) -> Result<(), BumpError> {
-        let Some(package) = self.settling.commitments.get_mut(&owner) else {
-            let why = self.commitment_state(owner).to_string();
-            return Err(BumpError::NotSent { why });
-        };
-        let current = package.paid.feerate();
-        if feerate <= current {
-            return Err(BumpError::TooLow { current, needed: crate::claim::raised(current) });
+    /// A person's feerate for our own commitment, at the next look and from then on, whatever it is worth. Gives the one
+    /// before it.
+    pub(super) fn force(&mut self, owner: OwnerId, feerate: FeeRate) -> Result<Option<FeeRate>, BumpError> {
+        if let Some(package) = self.settling.commitments.get(&owner) {
+            let current = package.paid.feerate();
+            if feerate <= current {
+                return Err(BumpError::TooLow { current, needed: crate::claim::raised(current) });
+            }
         }
-        package.paid.forced = Some(feerate);
-        Ok(())
+        Ok(self.settling.words.insert(owner, feerate))
+    }
+
+    /// Nothing came of a person's word: the one before it counts again.
+    pub(super) fn force_no_more(&mut self, owner: OwnerId, before: Option<FeeRate>) {
+        match before {
+            Some(feerate) => drop(self.settling.words.insert(owner, feerate)),
+            None => drop(self.settling.words.remove(&owner)),
+        }
     }
 
     /// A new block: refusals are counted anew.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bitcoin::{Amount, FeeRate, OutPoint, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 use channel::ids::OwnerId;
 
 use super::attempt::Paid;
@@ -23,6 +23,8 @@ pub struct OnchainStatus {
 pub struct CommitmentStatus {
     pub txid: Txid,
     pub state: CommitmentState,
+    /// The commitment itself, signed by both, for whoever may pay for it. None while this party would not send it.
+    pub transaction: Option<Transaction>,
 }
 
 /// Where our commitment is, or what it waits for.
@@ -109,10 +111,11 @@ impl Desk {
     /// What the desk does for a channel; `None` if the channel wants nothing of the chain.
     pub fn onchain_status(&self, owner: OwnerId) -> Option<OnchainStatus> {
         let plan = self.settling.plans.get(&owner)?;
-        let commitment = plan
-            .publish
-            .as_ref()
-            .map(|job| CommitmentStatus { txid: job.commitment.txid(), state: self.commitment_state(owner) });
+        let commitment = plan.publish.as_ref().map(|job| {
+            let state = self.commitment_state(owner);
+            let transaction = self.for_others(owner, job, &state);
+            CommitmentStatus { txid: job.commitment.txid(), state, transaction }
+        });
         let claims = plan.claims.iter().map(|claim| ClaimStatus {
             outpoint: claim.outpoint,
             value: claim.output.value,
