@@ -240,7 +240,7 @@ async fn channels_are_funded_watched_closed_in_a_batch_and_the_batch_is_replaced
         let verified = verify(&party, batch).await;
         assert_eq!(party.broadcaster.publish(&verified).await, Ok(Published::InMempool));
         let entry = party.client.get_mempool_entry(verified.txid()).await.unwrap().unwrap();
-        assert_eq!(entry.fee, verified.fees().total);
+        assert_eq!(entry.fees.base, verified.fees().total);
         unconfirmed.insert(verified.txid(), old);
         all.extend(part.iter().cloned().map(|mut ticket| {
             ticket.spent_by = Some(verified.txid());

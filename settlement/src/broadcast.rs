@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bitcoin::{Transaction, Txid};
+use bitcoin::{Amount, FeeRate, Transaction, Txid, Weight};
 
+use crate::fees::feerate_within;
 use crate::limits;
 use crate::rpc::{
     PackageResult, RPC_VERIFY_ALREADY_IN_UTXO_SET, RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED, RpcClient, RpcError,
@@ -35,6 +36,10 @@ pub trait Publishable: sealed::Sealed {
     /// Of a package, the child that pays for both.
     fn child(&self) -> Option<&Transaction> {
         None
+    }
+    /// Of a package, what the child pays for both.
+    fn child_fee(&self) -> Amount {
+        Amount::ZERO
     }
 }
 
@@ -75,6 +80,9 @@ impl Publishable for VerifiedPackage {
     fn child(&self) -> Option<&Transaction> {
         VerifiedPackage::child(self)
     }
+    fn child_fee(&self) -> Amount {
+        self.fee()
+    }
 }
 
 /// Where a published transaction is.
@@ -94,6 +102,12 @@ pub enum PublishError {
     FeeTooLow {
         /// bitcoind's words.
         reason: String,
+    },
+    /// The mempool holds the parent with another child, which pays at least as much for both.
+    #[error("another transaction pays {} sat/vB for it already", feerate.to_sat_per_vb_floor())]
+    PaidByAnother {
+        /// What parent and that child pay together.
+        feerate: FeeRate,
     },
     /// Another transaction spends an input, and may not be replaced.
     #[error("it conflicts with another transaction: {reason}")]
@@ -154,6 +168,9 @@ pub trait Node: Send + Sync {
         transaction: &Transaction,
         txid: Txid,
     ) -> impl Future<Output = Result<Option<Published>, RpcError>> + Send;
+
+    /// What a transaction of the mempool and its descendants pay together.
+    fn paid_in_mempool(&self, txid: Txid) -> impl Future<Output = Result<Option<FeeRate>, RpcError>> + Send;
 }
 
 impl Node for RpcClient {
@@ -181,6 +198,12 @@ impl Node for RpcClient {
         // proves its transaction.
         let outputs = u32::try_from(transaction.output.len()).unwrap_or(u32::MAX);
         Ok(self.has_output_in_chain(txid, outputs).await?.then_some(Published::InChain))
+    }
+
+    async fn paid_in_mempool(&self, txid: Txid) -> Result<Option<FeeRate>, RpcError> {
+        let Some(entry) = self.get_mempool_entry(txid).await? else { return Ok(None) };
+        let weight = Weight::from_vb(entry.descendant_vsize).unwrap_or(Weight::MAX);
+        Ok(Some(feerate_within(entry.fees.descendant, weight)))
     }
 }
 
@@ -219,8 +242,27 @@ pub struct Broadcaster<N> {
 #[derive(Clone)]
 struct Pending {
     transaction: Arc<Transaction>,
-    child: Option<Arc<Transaction>>,
+    child: Option<Child>,
     confirmed: bool,
+}
+
+/// What pays for a parent.
+#[derive(Clone)]
+struct Child {
+    transaction: Arc<Transaction>,
+    /// What both pay together.
+    feerate: FeeRate,
+}
+
+impl Child {
+    fn of(what: &impl Publishable) -> Option<Self> {
+        let child = what.child()?;
+        // Each in whole virtual bytes, as the mempool counts, so that equals compare as equals.
+        let size =
+            [what.transaction(), child].map(|one| Weight::from_vb_unchecked(one.weight().to_vbytes_ceil()));
+        let feerate = feerate_within(what.child_fee(), size[0] + size[1]);
+        Some(Self { transaction: Arc::new(child.clone()), feerate })
+    }
 }
 
 /// A transaction and what became of sending it.
@@ -251,15 +293,15 @@ impl<N: Node> Broadcaster<N> {
             child: None,
             confirmed: false,
         });
-        pending.child = what.child().cloned().map(Arc::new);
+        pending.child = Child::of(what);
         Ok(())
     }
 
     /// The second half: sends it once.
     pub async fn send(&self, what: &impl Publishable) -> Result<Published, PublishError> {
         let (txid, transaction) = (what.txid(), what.transaction());
-        if let Some(child) = what.child() {
-            return self.publish_package(txid, transaction, child).await;
+        if let Some(child) = Child::of(what) {
+            return self.publish_package(txid, transaction, &child).await;
         }
         let sent = self.node.send(&[transaction]).await?;
         let result = sent
@@ -302,9 +344,9 @@ impl<N: Node> Broadcaster<N> {
         &self,
         txid: Txid,
         parent: &Transaction,
-        child: &Transaction,
+        child: &Child,
     ) -> Result<Published, PublishError> {
-        let Err(error) = self.node.send_package(parent, child).await? else {
+        let Err(error) = self.node.send_package(parent, &child.transaction).await? else {
             return Ok(Published::InMempool);
         };
         // A parent that is in the chain needs no child any more. Whether the mempool holds it says nothing of the child.
@@ -317,6 +359,11 @@ impl<N: Node> Broadcaster<N> {
             RpcError::Rpc { message, .. } if is_missing_inputs(&message) => Err(PublishError::MissingInputs),
             RpcError::Rpc { message, .. } => match refusal(message) {
                 Refusal::Known => Ok(Published::InMempool),
+                Refusal::Error(error @ PublishError::FeeTooLow { .. }) => {
+                    // Whoever pays as much as we would is not to be outbid: it is the same parent.
+                    let paid = self.node.paid_in_mempool(txid).await?.filter(|paid| *paid >= child.feerate);
+                    Err(paid.map_or(error, |feerate| PublishError::PaidByAnother { feerate }))
+                }
                 Refusal::Error(error) => Err(error),
             },
             error => Err(PublishError::Node(error)),

@@ -134,6 +134,80 @@ async fn anybody_may_pay_for_a_commitment_and_raise_what_is_paid() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_pays_more_for_our_commitment_is_not_outbid_by_us_until_a_deadline_asks_for_it() {
+    let mut world = World::start(&[]).await;
+    let mut hub = world.party(End::Hub, &[200_000]).await;
+    let mut stranger = world.party(End::Wallet, &[100_000]).await;
+    let pair = world.channel(1, &mut [&mut hub]).await;
+    let own = commitment(&pair, End::Hub, 7);
+    hub.knows(&pair, &[&own]);
+    hub.close(&pair, &own, Some(world.height() + 40));
+    world.sent(&[&hub]).await;
+    let rate = FeeRate::from_sat_per_kwu(3_000);
+    let bumped = stranger.desk.bump(BumpTarget::Txid(own.built.txid()), rate).await.unwrap();
+    world.until("the stranger's child", async || world.mempool().contains(&bumped.child).then_some(())).await;
+    for round in 0..4 {
+        world.empty_block(&[&hub, &stranger]).await;
+        if round == 2 {
+            // Nor by what is built anew.
+            hub.restart(&world).await;
+        }
+        let paid = world
+            .until("the hub's word", async || match state(&hub, &pair).await? {
+                CommitmentState::Sent { refused: Some(why), .. } => Some(why),
+                _ => None,
+            })
+            .await;
+        assert!(paid.starts_with("another transaction pays"), "{paid}");
+        assert!(world.mempool().contains(&bumped.child), "the stranger pays on");
+    }
+    stranger.kill().await;
+    let outbid = loop {
+        world.empty_block(&[&hub]).await;
+        world.sent(&[&hub]).await;
+        if let Some(CommitmentState::Sent { child, feerate, refused: None, .. }) = state(&hub, &pair).await {
+            assert!(feerate > rate, "{feerate} is more than the stranger pays");
+            break child;
+        }
+    };
+    assert!(world.mempool().contains(&outbid) && !world.mempool().contains(&bumped.child));
+    world.finish(&mut [&mut hub], &pair, async |_, _, _| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commitment_outbids_the_other_ends_in_the_mempool() {
+    let mut world = World::start(&[]).await;
+    let mut hub = world.party(End::Hub, &[400_000]).await;
+    let mut wallet = world.party(End::Wallet, &[100_000]).await;
+    let pair = world.channel(1, &mut [&mut hub, &mut wallet]).await;
+    let (ours, theirs) = (commitment(&pair, End::Hub, 7), commitment(&pair, End::Wallet, 7));
+    for party in [&hub, &wallet] {
+        party.knows(&pair, &[&ours, &theirs]);
+    }
+    wallet.close(&pair, &theirs, None);
+    assert_eq!(wallet.spends(&world, pair.funding).await, theirs.built.txid());
+    world.sent(&[&wallet]).await;
+    let rate = FeeRate::from_sat_per_kwu(4_000);
+    wallet.desk.bump(BumpTarget::Txid(theirs.built.txid()), rate).await.unwrap();
+    world.sent(&[&wallet]).await;
+    wallet.kill().await;
+    // What the wallet pays does not bring its commitment into a block, and the hub's time runs out.
+    hub.close(&pair, &ours, Some(world.height() + 10));
+    world
+        .until("the hub's commitment in the mempool", async || {
+            (world.spender(pair.funding).await == Some(ours.built.txid())).then_some(())
+        })
+        .await;
+    let Some(CommitmentState::Sent { feerate, .. }) = state(&hub, &pair).await else { panic!("it is sent") };
+    assert!(feerate > rate, "{feerate}");
+    world.block(&[&hub]).await;
+    assert!(!world.is_unspent(pair.funding));
+    wallet.restart(&world).await;
+    world.finish(&mut [&mut hub, &mut wallet], &pair, async |_, _, _| {}).await;
+    assert_eq!(hub.look(&pair, |channel| channel.closed_by()), Some(ours.built.txid()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_forgot_its_mempool_gets_everything_again_with_the_next_block() {
     let mut world = World::start(&["-persistmempool=0"]).await;
     let mut hub = world.party(End::Hub, &[100_000]).await;

@@ -204,6 +204,11 @@ impl Played {
         }
     }
 
+    /// The commitment in a block.
+    pub fn closed_by(&self) -> Option<Txid> {
+        self.closed.map(|(txid, _)| txid)
+    }
+
     fn learn(&mut self, transaction: &Transaction) {
         for input in &transaction.input {
             self.learned.extend(preimage_in(&input.witness).map(|preimage| preimage.to_bytes()));

@@ -43,6 +43,7 @@ const TABLE: &[Requirement] = table! {
     "Failing a channel": {
     "A state known or assumed to be outdated is not published." => [
         a_hub_started_from_an_old_backup_publishes_nothing_by_itself_and_is_paid_by_what_its_wallets_publish,
+        a_suspended_hub_publishes_what_a_wallet_confirmed_and_the_rest_once_its_operator_vouches_for_it,
         a_party_proven_to_be_behind_publishes_only_what_a_peer_confirmed,
         nothing_that_a_recovered_channel_hears_makes_it_sign,
     ],
@@ -53,9 +54,11 @@ const TABLE: &[Requirement] = table! {
     "Spend the anchor with fees that bring the commitment into a block." => [
         hubwallet_close_force_brings_the_coins_home_when_the_hub_is_gone_for_good,
         a_close_without_a_coin_to_pay_for_it_waits_and_goes_on_once_there_is_one,
+        a_commitment_that_no_mempool_ever_held_confirms_because_a_stranger_is_given_it_and_pays,
     ],
     "Raise the fee of what spends the anchor when it proves too low." => [
         when_blocks_are_full_a_close_and_its_claims_are_bumped_until_they_confirm_before_anything_is_lost,
+        commitments_that_are_stuck_confirm_once_a_stranger_and_the_operator_bump_them_by_their_ids,
     ],
     "Use the agreed closing transaction where there is one." => [
         a_close_by_the_hub_is_answered_by_the_wallets_themselves_whatever_happens_to_them_meanwhile,

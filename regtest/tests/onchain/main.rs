@@ -5,12 +5,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bolt5;
+mod bump;
 mod cheat;
 mod closes;
+mod command;
 mod disturbed;
 mod fees;
 mod flight;
 mod forwards;
+mod held;
 mod outage;
 mod penalty;
 mod restore;

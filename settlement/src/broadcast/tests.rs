@@ -18,6 +18,8 @@ struct FakeState {
     chain: BTreeSet<Txid>,
     /// Refusals for the next sends, code and message.
     refuse: HashMap<Txid, (i64, &'static str)>,
+    /// What others pay for what the mempool holds.
+    paid: HashMap<Txid, FeeRate>,
     down: bool,
     sends: usize,
 }
@@ -75,6 +77,10 @@ impl Node for &FakeNode {
             (false, false) => None,
         })
     }
+
+    async fn paid_in_mempool(&self, txid: Txid) -> Result<Option<FeeRate>, RpcError> {
+        Ok(self.state.lock().unwrap().paid.get(&txid).copied())
+    }
 }
 
 /// Stands for a verified transaction.
@@ -94,6 +100,9 @@ impl Publishable for Pair {
     }
     fn child(&self) -> Option<&Transaction> {
         Some(&self.1)
+    }
+    fn child_fee(&self) -> Amount {
+        Amount::from_sat(1_000)
     }
 }
 
@@ -239,6 +248,10 @@ impl Node for &Hanging {
     async fn locate(&self, _: &Transaction, _: Txid) -> Result<Option<Published>, RpcError> {
         std::future::pending().await
     }
+
+    async fn paid_in_mempool(&self, _: Txid) -> Result<Option<FeeRate>, RpcError> {
+        std::future::pending().await
+    }
 }
 
 #[tokio::test]
@@ -285,6 +298,32 @@ async fn a_package_goes_out_whole_and_another_child_takes_the_place_of_the_first
     assert_eq!(broadcaster.publish(&package(&second)).await, Ok(Published::InChain));
     broadcaster.confirmed(parent.compute_txid());
     assert_eq!(broadcaster.resubmit().await.unwrap(), vec![]);
+}
+
+#[tokio::test]
+async fn whoever_pays_as_much_for_the_same_parent_is_not_outbid() {
+    let node = FakeNode::default();
+    let broadcaster = Broadcaster::new(&node);
+    let (parent, child) = (transaction(1).0, transaction(2));
+    let package = Pair(parent.clone(), child.0.clone());
+    let ours = Child::of(&package).unwrap().feerate;
+    let less = FeeRate::from_sat_per_kwu(ours.to_sat_per_kwu() - 1);
+    node.change(|state| {
+        state.refuse.insert(child.txid(), (-26, "insufficient fee, rejecting replacement"));
+    });
+    let too_low = |result: &_| matches!(result, Err(PublishError::FeeTooLow { .. }));
+    let refused = broadcaster.publish(&package).await;
+    assert!(too_low(&refused), "the parent is in no mempool: {refused:?}");
+    for (paid, is_enough) in [(less, false), (ours, true)] {
+        node.change(|state| {
+            state.paid.insert(parent.compute_txid(), paid);
+        });
+        let refused = broadcaster.publish(&package).await;
+        assert_eq!(refused == Err(PublishError::PaidByAnother { feerate: paid }), is_enough, "{refused:?}");
+        assert_eq!(too_low(&refused), !is_enough, "{refused:?}");
+        // So it is when it is sent again.
+        assert_eq!(broadcaster.resubmit().await.unwrap(), vec![(parent.compute_txid(), refused)]);
+    }
 }
 
 #[test]

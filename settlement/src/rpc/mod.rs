@@ -32,8 +32,8 @@ pub(crate) use error::{
 pub use methods::MempoolCounts;
 pub(crate) use methods::feerate_from_per_kvb;
 pub use types::{
-    AcceptResult, BlockchainInfo, HeaderInfo, MempoolEntry, MempoolInfo, NodeInfo, PackageResult,
-    PackageTxResult, ScannedCoin, UnspentOutput, UtxoScan,
+    AcceptResult, BlockchainInfo, HeaderInfo, MempoolEntry, MempoolFees, MempoolInfo, NodeInfo,
+    PackageResult, PackageTxResult, ScannedCoin, UnspentOutput, UtxoScan,
 };
 
 use crate::limits;

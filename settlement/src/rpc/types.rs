@@ -131,9 +131,22 @@ pub struct MempoolInfo {
 pub struct MempoolEntry {
     /// Virtual size of the transaction.
     pub vsize: u64,
-    /// Its fee, without the descendants'.
-    #[serde(rename = "fees", deserialize_with = "base_fee")]
-    pub fee: Amount,
+    /// Virtual size of it and all its descendants.
+    #[serde(rename = "descendantsize")]
+    pub descendant_vsize: u64,
+    /// What they pay.
+    pub fees: MempoolFees,
+}
+
+/// The fees of a [`MempoolEntry`].
+#[derive(Debug, Clone, Deserialize)]
+pub struct MempoolFees {
+    /// Its own.
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub base: Amount,
+    /// Its own and its descendants'.
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub descendant: Amount,
 }
 
 /// `scantxoutset`.
@@ -189,13 +202,4 @@ fn script_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ScriptBuf, D
         hex: ScriptBuf,
     }
     ScriptObject::deserialize(deserializer).map(|object| object.hex)
-}
-
-fn base_fee<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Amount, D::Error> {
-    #[derive(Deserialize)]
-    struct Fees {
-        #[serde(with = "bitcoin::amount::serde::as_btc")]
-        base: Amount,
-    }
-    Fees::deserialize(deserializer).map(|fees| fees.base)
 }

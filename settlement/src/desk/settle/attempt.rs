@@ -39,7 +39,8 @@ impl Refused {
         match error {
             PublishError::FeeTooLow { .. } | PublishError::Conflict { .. } => Self::TooLow,
             PublishError::MissingInputs => Self::Missing,
-            PublishError::MempoolLimit { .. }
+            PublishError::PaidByAnother { .. }
+            | PublishError::MempoolLimit { .. }
             | PublishError::NotFinal { .. }
             | PublishError::Rejected { .. }
             | PublishError::TooManyPending { .. }
