@@ -7,7 +7,9 @@
 //! | --- | --- |
 //! | [`seed`], [`clock`] | chance and time, decided by one number |
 //! | [`disk`] | a disk that outlives its process, loses power, fills up and fails |
+//! | [`chronicle`] | what happened: hash, last events, which events met which phases |
 
+pub mod chronicle;
 pub mod clock;
 pub mod disk;
 pub mod seed;
