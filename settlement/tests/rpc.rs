@@ -317,3 +317,21 @@ async fn a_node_that_cannot_be_relied_on_is_refused_by_name() {
     });
     assert_eq!(old.await, Err(RpcError::TooOld { found: 299_900, needed: 300_000 }));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_in_this_process_answers_without_a_socket_and_may_be_silent() {
+    let client = RpcClient::in_process(|body| {
+        let request: Value = serde_json::from_slice(&body).unwrap();
+        Box::pin(async move {
+            match request["method"].as_str() {
+                Some("getbestblockhash") => std::future::pending().await,
+                Some("getnetworkinfo") => Err(RpcError::Unreachable { reason: "it is down".to_owned() }),
+                _ => Ok(json!({"id": 0, "error": {"code": -5, "message": "not here"}}).to_string().into()),
+            }
+        })
+    });
+    let txid = "00".repeat(32).parse().unwrap();
+    assert!(client.get_mempool_entry(txid).await.unwrap().is_none());
+    assert!(matches!(client.get_network_info().await, Err(RpcError::Unreachable { .. })));
+    assert!(matches!(client.get_best_block_hash().await, Err(RpcError::Timeout { .. })));
+}

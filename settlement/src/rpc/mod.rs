@@ -9,6 +9,7 @@
 
 mod auth;
 mod error;
+mod http;
 mod methods;
 mod transport;
 mod types;
@@ -31,6 +32,7 @@ pub(crate) use error::{
 };
 pub use methods::MempoolCounts;
 pub(crate) use methods::feerate_from_per_kvb;
+pub use transport::Answer;
 pub use types::{
     AcceptResult, BlockchainInfo, HeaderInfo, MempoolEntry, MempoolFees, MempoolInfo, NodeInfo,
     PackageResult, PackageTxResult, ScannedCoin, UnspentOutput, UtxoScan,
@@ -38,6 +40,7 @@ pub use types::{
 
 use crate::limits;
 use error::RPC_IN_WARMUP;
+use http::Http;
 use transport::{Reply, Transport};
 
 /// Where bitcoind is and how to call it.
@@ -104,10 +107,22 @@ impl RpcClient {
     pub fn new(config: RpcConfig) -> Self {
         let address = config.address.trim_start_matches("http://").trim_end_matches('/').to_owned();
         Self {
-            calls: Arc::new(Transport::new(address.clone(), config.auth.clone(), config.connections)),
-            polls: Arc::new(Transport::new(address, config.auth, 2)),
+            calls: Arc::new(Transport::Http(Http::new(
+                address.clone(),
+                config.auth.clone(),
+                config.connections,
+            ))),
+            polls: Arc::new(Transport::Http(Http::new(address, config.auth, 2))),
             timeout: config.timeout,
         }
+    }
+
+    /// A client of a node in this process. `answer` gets the body of each request, a JSON-RPC call or a batch of them, and
+    /// gives the body of the reply, or why there is none. Deadlines and the reading of replies are those of every client;
+    /// connections and credentials there are none. For tests, and for chains that are simulated.
+    pub fn in_process(answer: impl Fn(Bytes) -> Answer + Send + Sync + 'static) -> Self {
+        let transport = Arc::new(Transport::InProcess(Box::new(answer)));
+        Self { calls: Arc::clone(&transport), polls: transport, timeout: limits::RPC_CALL_TIMEOUT }
     }
 
     /// Connects and refuses a node that cannot be relied on.
