@@ -8,7 +8,9 @@
 //! | [`seed`], [`clock`] | chance and time, decided by one number |
 //! | [`disk`] | a disk that outlives its process, loses power, fills up and fails |
 //! | [`chronicle`] | what happened: hash, last events, which events met which phases |
+//! | [`audit`] | books of what was promised, and what must hold |
 
+pub mod audit;
 pub mod chronicle;
 pub mod clock;
 pub mod disk;

@@ -1,0 +1,288 @@
+//! What parties were promised, kept apart from what any of them believes.
+//!
+//! Only what somebody outside saw goes in: answers of services, and coins given on the chain. A promise once seen never
+//! changes; whoever says something else later has broken it.
+
+use std::collections::BTreeMap;
+
+use bitcoin::Amount;
+use bitcoin::hashes::{Hash, sha256};
+
+/// A party: wallets by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Party {
+    Hub,
+    Wallet(usize),
+}
+
+impl std::fmt::Display for Party {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Party::Hub => f.write_str("the hub"),
+            Party::Wallet(number) => write!(f, "wallet {number}"),
+        }
+    }
+}
+
+/// A promise that was broken, or a rule. The auditor's verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The rule's name, the same for every breach of it.
+    pub rule: &'static str,
+    pub what: String,
+}
+
+impl Broken {
+    pub fn new(rule: &'static str, what: impl Into<String>) -> Self {
+        Broken { rule, what: what.into() }
+    }
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.rule, self.what)
+    }
+}
+
+/// What one side says of a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Paid, at this fee (0 for the payee).
+    Settled {
+        amount_msat: u64,
+        fee_msat: u64,
+    },
+    Failed,
+}
+
+/// A payment as its two ends told it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payment {
+    pub payer: Option<(usize, Word)>,
+    pub payee: Option<(usize, Word)>,
+}
+
+/// A stream as its two ends told it last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stream {
+    pub payer: Option<(usize, u64)>,
+    pub payee: Option<(usize, u64)>,
+}
+
+/// The auditor's own books.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    given: BTreeMap<Party, Amount>,
+    payments: BTreeMap<[u8; 32], Payment>,
+    streams: BTreeMap<[u8; 32], Stream>,
+}
+
+impl Books {
+    /// Somebody outside paid a party on the chain.
+    pub fn give(&mut self, to: Party, amount: Amount) {
+        let given = self.given.entry(to).or_default();
+        *given = given.checked_add(amount).unwrap_or(Amount::MAX_MONEY);
+    }
+
+    pub fn given(&self, to: Party) -> Amount {
+        self.given.get(&to).copied().unwrap_or_default()
+    }
+
+    pub fn payments(&self) -> &BTreeMap<[u8; 32], Payment> {
+        &self.payments
+    }
+
+    /// A payer's last word on a payment. A payment said to be settled must come with the preimage.
+    pub fn payer_says(
+        &mut self,
+        wallet: usize,
+        hash: [u8; 32],
+        word: Word,
+        preimage: &[u8],
+    ) -> Result<(), Broken> {
+        if matches!(word, Word::Settled { .. }) && sha256::Hash::hash(preimage).to_byte_array() != hash {
+            let what = format!("wallet {wallet} has no preimage of a settled payment {}", hex::encode(hash));
+            return Err(Broken::new("a settled payment has its proof", what));
+        }
+        keep_word(&mut self.payments.entry(hash).or_default().payer, wallet, word, "payer", &hash)
+    }
+
+    /// A payee's last word on a payment.
+    pub fn payee_says(&mut self, wallet: usize, hash: [u8; 32], word: Word) -> Result<(), Broken> {
+        keep_word(&mut self.payments.entry(hash).or_default().payee, wallet, word, "payee", &hash)
+    }
+
+    /// What a payer of a stream says is settled: it may only rise.
+    pub fn stream_payer_says(&mut self, wallet: usize, id: [u8; 32], msat: u64) -> Result<(), Broken> {
+        raise(&mut self.streams.entry(id).or_default().payer, wallet, msat, &id)
+    }
+
+    /// What a payee of a stream says it has: it may only rise.
+    pub fn stream_payee_says(&mut self, wallet: usize, id: [u8; 32], msat: u64) -> Result<(), Broken> {
+        raise(&mut self.streams.entry(id).or_default().payee, wallet, msat, &id)
+    }
+
+    /// Compares both ends of every payment and stream, once nothing is in flight any more. `honest` tells whose word
+    /// counts, `at_risk_msat` how much trimmed HTLCs of a wallet's channels that were closed on the chain may have gone to
+    /// miners.
+    pub fn compare(
+        &self,
+        honest: impl Fn(usize) -> bool,
+        at_risk_msat: impl Fn(usize) -> u64,
+    ) -> Result<(), Broken> {
+        for (hash, payment) in &self.payments {
+            let (Some((payer, paid)), payee) = (payment.payer, payment.payee) else { continue };
+            if !honest(payer) {
+                continue;
+            }
+            let received = match (paid, payee) {
+                (Word::Settled { amount_msat, .. }, Some((payee, word))) if honest(payee) => {
+                    (word, Word::Settled { amount_msat, fee_msat: 0 })
+                }
+                (Word::Failed, Some((payee, word @ Word::Settled { amount_msat, .. }))) if honest(payee) => {
+                    // What had no output may have been given up by the payer's side alone.
+                    if amount_msat <= at_risk_msat(payer) {
+                        continue;
+                    }
+                    (word, Word::Failed)
+                }
+                _ => continue,
+            };
+            if received.0 != received.1 {
+                let what = format!("payment {}: payer {paid:?}, payee {:?}", hex::encode(hash), received.0);
+                return Err(Broken::new("a payment is whole or not at all", what));
+            }
+        }
+        for (id, stream) in &self.streams {
+            if let (Some((payer, paid)), Some((payee, received))) = (stream.payer, stream.payee)
+                && honest(payer)
+                && honest(payee)
+                && paid.abs_diff(received) > at_risk_msat(payer).max(at_risk_msat(payee))
+            {
+                let what = format!("stream {}: paid {paid}, received {received} msat", hex::encode(id));
+                return Err(Broken::new("a stream's ends agree", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// What this wallet received less what it paid, in msat, with fees.
+    pub fn wallet_net_msat(&self, wallet: usize) -> i128 {
+        let mut net: i128 = 0;
+        for payment in self.payments.values() {
+            if let Some((payer, Word::Settled { amount_msat, fee_msat })) = payment.payer
+                && payer == wallet
+            {
+                net -= i128::from(amount_msat) + i128::from(fee_msat);
+            }
+            if let Some((payee, Word::Settled { amount_msat, .. })) = payment.payee
+                && payee == wallet
+            {
+                net += i128::from(amount_msat);
+            }
+        }
+        for stream in self.streams.values() {
+            net -= stream.payer.filter(|(who, _)| *who == wallet).map_or(0, |(_, msat)| i128::from(msat));
+            net += stream.payee.filter(|(who, _)| *who == wallet).map_or(0, |(_, msat)| i128::from(msat));
+        }
+        net
+    }
+
+    /// What the hub earned by payments between honest wallets, in msat. Of others it must not lose.
+    pub fn hub_net_msat(&self, honest: impl Fn(usize) -> bool) -> i128 {
+        let of_payments =
+            self.payments.values().filter_map(|payment| match (payment.payer?, payment.payee?) {
+                ((payer, Word::Settled { fee_msat, .. }), (payee, Word::Settled { .. }))
+                    if honest(payer) && honest(payee) =>
+                {
+                    Some(i128::from(fee_msat))
+                }
+                _ => None,
+            });
+        of_payments.sum()
+    }
+}
+
+fn keep_word(
+    kept: &mut Option<(usize, Word)>,
+    wallet: usize,
+    word: Word,
+    side: &str,
+    hash: &[u8; 32],
+) -> Result<(), Broken> {
+    match kept {
+        Some((who, before)) if *who == wallet && *before != word => {
+            let what = format!("payment {}: its {side} said {before:?}, now {word:?}", hex::encode(hash));
+            Err(Broken::new("an acknowledged payment stays as it is", what))
+        }
+        Some(_) => Ok(()),
+        None => {
+            *kept = Some((wallet, word));
+            Ok(())
+        }
+    }
+}
+
+fn raise(kept: &mut Option<(usize, u64)>, wallet: usize, msat: u64, id: &[u8; 32]) -> Result<(), Broken> {
+    match kept {
+        Some((_, before)) if *before > msat => {
+            let what = format!("stream {}: {before} msat were settled, now {msat}", hex::encode(id));
+            Err(Broken::new("an acknowledged tick stays settled", what))
+        }
+        _ => {
+            *kept = Some((wallet, msat));
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PREIMAGE: [u8; 32] = [7; 32];
+
+    fn hash() -> [u8; 32] {
+        sha256::Hash::hash(&PREIMAGE).to_byte_array()
+    }
+
+    fn settled(amount_msat: u64, fee_msat: u64) -> Word {
+        Word::Settled { amount_msat, fee_msat }
+    }
+
+    #[test]
+    fn a_word_that_changes_is_a_broken_promise() {
+        let mut books = Books::default();
+        books.payer_says(0, hash(), settled(5, 1), &PREIMAGE).unwrap();
+        books.payer_says(0, hash(), settled(5, 1), &PREIMAGE).unwrap();
+        assert!(books.payer_says(0, hash(), Word::Failed, &[]).is_err());
+        assert!(books.payer_says(1, [0; 32], settled(5, 1), &PREIMAGE).is_err(), "a wrong proof");
+    }
+
+    #[test]
+    fn both_ends_must_tell_the_same() {
+        let mut books = Books::default();
+        books.payer_says(0, hash(), settled(5, 1), &PREIMAGE).unwrap();
+        books.payee_says(1, hash(), settled(4, 0)).unwrap();
+        books.compare(|_| true, |_| 0).unwrap_err();
+        books.compare(|wallet| wallet != 1, |_| 0).unwrap();
+        let mut books = Books::default();
+        books.payer_says(0, hash(), Word::Failed, &[]).unwrap();
+        books.payee_says(1, hash(), settled(5, 0)).unwrap();
+        books.compare(|_| true, |_| 4).unwrap_err();
+        books.compare(|_| true, |_| 5).unwrap();
+    }
+
+    #[test]
+    fn what_is_due_follows_from_the_words() {
+        let mut books = Books::default();
+        books.payer_says(0, hash(), settled(5, 1), &PREIMAGE).unwrap();
+        books.payee_says(1, hash(), settled(5, 0)).unwrap();
+        books.stream_payer_says(0, [1; 32], 3).unwrap();
+        books.stream_payee_says(1, [1; 32], 3).unwrap();
+        books.stream_payee_says(1, [1; 32], 2).unwrap_err();
+        assert_eq!((books.wallet_net_msat(0), books.wallet_net_msat(1)), (-9, 8));
+        assert_eq!(books.hub_net_msat(|_| true), 1);
+        assert_eq!(books.hub_net_msat(|wallet| wallet == 0), 0);
+    }
+}

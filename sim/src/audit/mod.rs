@@ -1,0 +1,5 @@
+//! The auditor. It believes nobody: its books hold what parties were promised and what the chain holds.
+
+pub mod books;
+
+pub use books::{Books, Broken, Party, Word};
