@@ -43,9 +43,15 @@ pub struct PoolStartError(#[from] rayon::ThreadPoolBuildError);
 
 /// Threads that verify.
 pub struct VerifyPool {
-    threads: rayon::ThreadPool,
+    workers: Workers,
     waiting: Arc<AtomicUsize>,
     limit: usize,
+}
+
+enum Workers {
+    Threads(rayon::ThreadPool),
+    /// Whoever calls verifies.
+    Caller,
 }
 
 impl VerifyPool {
@@ -57,20 +63,36 @@ impl VerifyPool {
             .num_threads(count)
             .thread_name(|index| format!("verify-{index}"))
             .build()?;
-        Ok(Self { threads, waiting: Arc::new(AtomicUsize::new(0)), limit: limits::VERIFY_QUEUE })
+        Ok(Self::of(Workers::Threads(threads)))
+    }
+
+    /// No threads: the caller verifies. For processes that have few jobs, or must have one thread.
+    pub fn inline() -> Self {
+        Self::of(Workers::Caller)
+    }
+
+    fn of(workers: Workers) -> Self {
+        Self { workers, waiting: Arc::new(AtomicUsize::new(0)), limit: limits::VERIFY_QUEUE }
     }
 
     /// Verifies `jobs` and returns their results in order. It blocks, so it belongs on a thread of its own.
     pub fn verify_all(&self, jobs: Vec<CloseJob>) -> Result<Vec<Outcome>, PoolError> {
         let _place = self.enter(&jobs)?;
-        Ok(self.threads.install(|| verify_in_parallel(jobs)))
+        Ok(match &self.workers {
+            Workers::Threads(threads) => threads.install(|| verify_in_parallel(jobs)),
+            Workers::Caller => verify_in_turn(jobs),
+        })
     }
 
     /// The same for async callers. Dropping the future does not stop the work.
     pub async fn verify(&self, jobs: Vec<CloseJob>) -> Result<Vec<Outcome>, PoolError> {
         let place = self.enter(&jobs)?;
+        let threads = match &self.workers {
+            Workers::Threads(threads) => threads,
+            Workers::Caller => return Ok(verify_in_turn(jobs)),
+        };
         let (sender, receiver) = oneshot::channel();
-        self.threads.spawn(move || {
+        threads.spawn(move || {
             let results = verify_in_parallel(jobs);
             drop(place);
             // Nobody may wait for the results any more, which is no trouble of the pool's.
@@ -103,6 +125,10 @@ impl Drop for Place {
 
 fn verify_in_parallel(jobs: Vec<CloseJob>) -> Vec<Outcome> {
     jobs.into_par_iter().with_max_len(1).map(verify_one).collect()
+}
+
+fn verify_in_turn(jobs: Vec<CloseJob>) -> Vec<Outcome> {
+    jobs.into_iter().map(CloseJob::verify).collect()
 }
 
 fn verify_one(job: CloseJob) -> Outcome {

@@ -48,6 +48,7 @@ fn results_come_in_order_and_are_those_of_one_thread() {
     for threads in [1, 2, 4] {
         assert_eq!(pool(threads).verify_all(jobs.clone()).unwrap(), alone);
     }
+    assert_eq!(VerifyPool::inline().verify_all(jobs).unwrap(), alone);
 }
 
 /// One of every kind, each valid and with an element of a witness missing.

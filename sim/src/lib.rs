@@ -9,9 +9,11 @@
 //! | [`disk`] | a disk that outlives its process, loses power, fills up and fails |
 //! | [`chronicle`] | what happened: hash, last events, which events met which phases |
 //! | [`audit`] | books of what was promised, and what must hold |
+//! | [`process`] | real processes, turned by hand |
 
 pub mod audit;
 pub mod chronicle;
 pub mod clock;
 pub mod disk;
+pub mod process;
 pub mod seed;

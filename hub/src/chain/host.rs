@@ -195,6 +195,10 @@ impl DeskHost for ChainHost {
         bytes
     }
 
+    fn unix_seconds(&self) -> u64 {
+        crate::session::now_ms() / 1000
+    }
+
     fn report(&self, report: DeskReport) {
         match report {
             DeskReport::FundingBuilt { owner, txid, fee } => {

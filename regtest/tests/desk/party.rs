@@ -314,6 +314,10 @@ impl DeskHost for Host {
         [7; 32]
     }
 
+    fn unix_seconds(&self) -> u64 {
+        std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()
+    }
+
     fn report(&self, report: DeskReport) {
         self.lock().reports.push(report);
     }

@@ -14,7 +14,7 @@ mod searching;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bitcoin::{FeeRate, Transaction};
 use channel::event::Command;
@@ -56,6 +56,9 @@ pub trait DeskHost: Send + Sync + 'static {
 
     /// 32 fresh random bytes.
     fn randomness(&self) -> [u8; 32];
+
+    /// Seconds since 1970.
+    fn unix_seconds(&self) -> u64;
 
     /// For logs and events.
     fn report(&self, report: DeskReport);
@@ -182,7 +185,7 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
                         batch_due = None;
                         let moment = self.moment().await;
                         // Verifying hundreds of closes takes every core for a moment.
-                        let outcome = tokio::task::block_in_place(|| self.desk.make_batches(&moment));
+                        let outcome = in_place(|| self.desk.make_batches(&moment));
                         let broadcasts = self.perform(outcome).await?;
                         self.broadcast(broadcasts, &results);
                     }
@@ -210,7 +213,7 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
 
     async fn settle(&mut self) -> Result<Vec<Broadcast>, DeskEnd> {
         let moment = self.settling_moment().await;
-        let outcome = tokio::task::block_in_place(|| self.desk.settle(&moment));
+        let outcome = in_place(|| self.desk.settle(&moment));
         self.perform(outcome).await
     }
 
@@ -281,8 +284,7 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
             }
             Ask::BumpFound { parent, source, feerate, answer } => {
                 let moment = self.settling_moment().await;
-                let (bumped, outcome) =
-                    tokio::task::block_in_place(|| self.desk.bump(*parent, source, feerate, &moment));
+                let (bumped, outcome) = in_place(|| self.desk.bump(*parent, source, feerate, &moment));
                 let broadcasts = self.perform(outcome).await?;
                 let _ = answer.send(bumped);
                 Ok(broadcasts)
@@ -321,7 +323,7 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
             return Ok(broadcasts);
         }
         let moment = self.moment().await;
-        let bumps = tokio::task::block_in_place(|| self.desk.bump_batches(&moment));
+        let bumps = in_place(|| self.desk.bump_batches(&moment));
         let more = self.perform(bumps).await?;
         Ok(broadcasts.into_iter().chain(more).collect())
     }
@@ -376,9 +378,8 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
     async fn moment(&mut self) -> Moment {
         // While bitcoind cannot say, nothing is published anyway.
         let feerate = self.estimator.estimate_or_last(&self.rpc, limits::FEE_TARGET_BLOCKS).await;
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         Moment {
-            unix_seconds: since_1970.map_or(0, |elapsed| elapsed.as_secs()),
+            unix_seconds: self.host.unix_seconds(),
             feerate,
             estimates: Estimates::flat(feerate),
             randomness: self.host.randomness(),
@@ -423,5 +424,15 @@ async fn end_of(mut reading: JoinSet<()>) -> DeskEnd {
     match reading.join_next().await {
         Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Some(Ok(()) | Err(_)) | None => DeskEnd::Stopped,
+    }
+}
+
+/// Work that takes a core for a moment. Where other threads can take this one's tasks they do; where there is but this
+/// thread, everything waits.
+fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => tokio::task::block_in_place(work),
     }
 }
