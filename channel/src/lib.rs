@@ -44,4 +44,5 @@ pub mod seal;
 pub mod stream;
 pub mod violation;
 
+pub mod bug;
 pub mod channel;

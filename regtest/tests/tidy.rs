@@ -234,3 +234,15 @@ fn nothing_is_left_undone_and_no_test_is_left_out() {
     let allowed: BTreeMap<_, _> = IGNORED.iter().map(|(path, count)| ((*path).to_owned(), *count)).collect();
     assert_eq!(ignored, allowed);
 }
+
+#[test]
+fn faults_made_on_purpose_are_for_the_simulator_alone() {
+    for Crate { name, .. } in MAP {
+        let text = std::fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
+        let asks = text.contains("deliberate-bugs");
+        assert_eq!(asks, ["channel", "sim"].contains(name), "{name}");
+        let features = manifest(name);
+        let default = features.get("features").and_then(|features| features.get("default"));
+        assert!(default.is_none(), "{name}: nothing of it is on by default");
+    }
+}

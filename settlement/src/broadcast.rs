@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitcoin::{Amount, FeeRate, Transaction, Txid, Weight};
+use channel::bug::{self, Bug};
 
 use crate::fees::feerate_within;
 use crate::limits;
@@ -316,6 +317,9 @@ impl<N: Node> Broadcaster<N> {
     /// queue.
     pub async fn resubmit(&self) -> Result<Vec<Sent>, RpcError> {
         let Ok(_turn) = self.resubmitting.try_lock() else { return Ok(Vec::new()) };
+        if bug::is(Bug::NotResubmitted) {
+            return Ok(Vec::new());
+        }
         let waiting: Vec<(Txid, Pending)> = self
             .lock()
             .iter()

@@ -1,5 +1,6 @@
 //! Messages between owners: the four steps of a forward (DESIGN section 7) as far as they touch this shard.
 
+use channel::bug::{self, Bug};
 use channel::error::Refusal;
 use channel::event::{Command, Event};
 use channel::failure::FailureReason;
@@ -22,6 +23,7 @@ impl Shard {
         let command = match message {
             Internal::Offer(offer) => Command::Offer(offer),
             Internal::Result { key, from, result } => Command::Result { key, from, result },
+            Internal::Ack { .. } if bug::is(Bug::AcknowledgementForgotten) => return,
             Internal::Ack { key } => Command::Ack { key },
         };
         if let Err(refusal) = self.submit(slot, Event::Command(command)) {

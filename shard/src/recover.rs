@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use channel::bug::{self, Bug};
 use channel::channel::{Channel, Input, PhaseView};
 use channel::effect::Effect;
 use channel::event::{Command, Event};
+use channel::forward::Internal;
 use channel::ids::OwnerId;
 use journal::{Content, MachineId, ReadError, RecordRef, Recovery, Snapshot};
 
@@ -196,11 +198,26 @@ impl Shard {
         let mut effects = Vec::new();
         self.table.get(slot).channel.resume(&mut effects);
         for effect in effects {
+            let effect = if bug::is(Bug::ChoiceNotJournaled) { self.chosen_again(effect) } else { effect };
             let watch = matches!(effect, Effect::WatchFunding { .. });
             if watch == (stage == Stage::Watch) {
                 self.perform(slot, effect);
             }
         }
+    }
+}
+
+impl Shard {
+    /// The same, but an offer goes to another channel of the same recipient, if it has one here.
+    fn chosen_again(&self, effect: Effect) -> Effect {
+        let Effect::Internal { to, message: message @ Internal::Offer(_) } = effect else { return effect };
+        let node = |slot| self.table.get(slot).channel.counterparty_node();
+        let chosen = self.table.by_owner(to).and_then(|slot| {
+            let mut others =
+                self.table.after(None).filter(|other| *other != slot && node(*other) == node(slot));
+            others.next().map(|other| self.table.get(other).owner)
+        });
+        Effect::Internal { to: chosen.unwrap_or(to), message }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Handing out what is durable. Signing happens here, after the fsync; messages of one channel leave together.
 
+use channel::bug::{self, Bug};
 use channel::effect::ToSend;
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::message::Message;
@@ -51,7 +52,8 @@ impl Shard {
     /// Hands out everything whose position is durable, in order.
     pub(crate) fn release(&mut self, outlet: &mut impl Outlet) {
         let mut released = false;
-        while let Some(item) = self.outbox.pop(self.durable) {
+        let durable = if bug::is(Bug::EffectsBeforeFsync) { self.last } else { self.durable };
+        while let Some(item) = self.outbox.pop(durable) {
             released = true;
             self.hand_out(item, outlet);
         }

@@ -11,6 +11,7 @@ use super::onchain::{OnChain, Output, Part, Whose};
 use super::state::{Phase, State};
 use super::{Channel, PublishJob};
 use crate::amount::Msat;
+use crate::bug::{self, Bug};
 use crate::bytes::PaymentPreimage;
 use crate::claim::{Claim, Found, OnchainPlan, Own, OwnHtlc, Revoked, Theirs, to_remote};
 use crate::commitment::{CommitmentSpec, CommitmentTransaction, commitment_number};
@@ -174,6 +175,9 @@ impl Claimant<'_> {
             Whose::Revoked { secret } => {
                 let revoked = Revoked { context, keys, secret };
                 match part {
+                    Part::ToLocal if bug::is(Bug::BalanceNotPunished) => None,
+                    Part::Htlc { .. } if bug::is(Bug::HtlcsNotPunished) => None,
+                    Part::SecondStage { .. } if bug::is(Bug::SecondStageNotPunished) => None,
                     Part::ToLocal => Some(revoked.to_local(found)),
                     Part::ToRemote => Some(revoked.to_remote(found)),
                     Part::Htlc { spec, .. } => revoked.htlc(&spec, found).ok(),

@@ -1,5 +1,6 @@
 //! HTLCs for this wallet: each key is decided on once, and answered the same until the channel acknowledges.
 
+use channel::bug::{self, Bug};
 use channel::failure::FailureReason;
 use channel::forward::{ForwardKey, ForwardResult, Internal, Offer};
 use channel::ids::StreamId;
@@ -100,7 +101,7 @@ impl Ledger {
                 if secret != invoice_secret(self.signer.as_ref(), &invoice.salt) {
                     return Err(WRONG);
                 }
-                if invoice.paid.is_some() {
+                if invoice.paid.is_some() && !bug::is(Bug::InvoicePaidTwice) {
                     return Err(FailureReason::AlreadyPaid);
                 }
                 if invoice.hold == Some(HoldState::Cancelled) {

@@ -11,6 +11,7 @@ mod updates;
 
 use super::input::Kind;
 use super::state::{Connection, Phase, State};
+use crate::bug::{self, Bug};
 use crate::effect::{Effect, Report, ToSend};
 use crate::ids::SessionId;
 use crate::message::Message;
@@ -40,7 +41,7 @@ impl State {
         match input {
             Kind::AddReceived { add, refused } => self.add_received(add, *refused),
             Kind::FulfillReceived { id, preimage } => self.fulfill_received(*id, *preimage, out),
-            Kind::FailReceived { id, reason } => self.fail_received(*id, *reason),
+            Kind::FailReceived { id, reason } => self.fail_received(*id, *reason, out),
             Kind::CommitmentReceived { signatures, sealed } => {
                 self.commitment_received(signatures, sealed, out);
             }
@@ -82,6 +83,7 @@ impl State {
             Kind::TicketTaken { terms, signature } => self.ticket_taken(*terms, *signature, out),
             Kind::HandedOver { transaction } => self.handed_over(transaction, out),
             Kind::AgreedSpend { txid, height, paid_sat } => self.agreed_spend(*txid, *height, *paid_sat, out),
+            Kind::SpendUndone if bug::is(Bug::ReorganisationIgnored) => {}
             Kind::SpendUndone => self.spend_undone(out),
             Kind::SpendFinal => self.spend_final(out),
             Kind::Failed { cause } => self.failed(cause.clone(), out),

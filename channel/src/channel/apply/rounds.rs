@@ -4,6 +4,7 @@ use super::super::books::Entry;
 use super::super::htlc::{HtlcState, Htlcs, Next, Offered, Received, Removal, Step, Which};
 use super::super::state::{LastSent, OwnUpdate, Place, State};
 use super::Out;
+use crate::bug::{self, Bug};
 use crate::commitment::CommitmentSignatures;
 use crate::effect::{Effect, Report, ToSend};
 use crate::failure::FailureReason;
@@ -36,7 +37,7 @@ impl State {
         self.updates.last_sent = LastSent::Commitment;
         let their = self.their_mut();
         their.to_be_revoked = stashed;
-        their.number += 1;
+        their.number += u64::from(!bug::is(Bug::CommitmentNumberReused));
         their.awaiting_revocation = true;
         let number = their.number;
         self.send(ToSend::CommitmentSigned { number }, out);

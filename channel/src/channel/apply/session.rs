@@ -6,6 +6,7 @@ use super::super::input::Missing;
 use super::super::state::{Connection, LastSent, OwnUpdate, Phase, State};
 use super::Out;
 use super::updates::removal_message;
+use crate::bug::{self, Bug};
 use crate::effect::{Effect, OpeningFailure, Report, ToSend};
 use crate::error::FailureCause;
 use crate::event::Role;
@@ -73,6 +74,9 @@ impl State {
     /// Retransmission"). Our own removals stay and are sent again.
     pub(super) fn disconnected(&mut self, out: &mut Out<'_>) {
         self.connection = Connection::Offline;
+        if bug::is(Bug::FreezeForgotten) && self.phase == Phase::Frozen {
+            (self.phase, self.closing.frozen) = (Phase::Open, None);
+        }
         if self.is_opening() {
             self.opening_ended(OpeningFailure::Disconnected, out);
             return;

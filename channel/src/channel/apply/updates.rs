@@ -5,6 +5,7 @@ use super::super::books::Entry;
 use super::super::htlc::{HtlcState, Htlcs, Received, Removal};
 use super::super::state::State;
 use super::Out;
+use crate::bug::{self, Bug};
 use crate::effect::{Effect, ToSend};
 use crate::failure::FailureReason;
 use crate::forward::ForwardResult;
@@ -38,8 +39,11 @@ impl State {
 
     /// `update_fail_htlc` of theirs: leaves our next commitment. It counts upstream only when it is
     /// irrevocable.
-    pub(super) fn fail_received(&mut self, id: u64, reason: FailureReason) {
-        self.removal_received(id, Removal::Failed(reason));
+    pub(super) fn fail_received(&mut self, id: u64, reason: FailureReason, out: &mut Out<'_>) {
+        let key = self.removal_received(id, Removal::Failed(reason));
+        if bug::is(Bug::FailedBeforeIrrevocable) {
+            self.resolve(key, id, ForwardResult::Failed { reason }, out);
+        }
     }
 
     fn removal_received(&mut self, id: u64, removal: Removal) -> crate::forward::ForwardKey {

@@ -12,6 +12,7 @@ mod outputs;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{Block, OutPoint, Transaction, TxOut, Txid};
+use channel::bug::{self, Bug};
 use channel::event::{ChainEvent, Command};
 use channel::ids::OwnerId;
 use serde::{Deserialize, Serialize};
@@ -343,5 +344,6 @@ fn inputs_of(transaction: &Transaction) -> Vec<OutPoint> {
 
 /// Confirmations of a block at `height` under the tip.
 pub(super) fn depth(tip: u32, height: u32) -> u32 {
-    tip.checked_sub(height).map_or(0, |below| below.saturating_add(1))
+    let more = if bug::is(Bug::FinalAtOnce) { 100 } else { 1 };
+    tip.checked_sub(height).map_or(0, |below| below.saturating_add(more))
 }
