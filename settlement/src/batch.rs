@@ -232,7 +232,7 @@ impl Draft<'_> {
         coins.truncate(limits::MAX_BATCH_COINS);
         let mut payouts = self.payouts();
         if bug::is(Bug::TicketAtWrongIndex) {
-            payouts.rotate_left(usize::from(payouts.len() > 1));
+            payouts.reverse();
         }
         let fundings = self.tickets.iter().map(|ticket| ticket.spec.funding_amount);
         let surplus = sum(fundings)?
