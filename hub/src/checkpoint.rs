@@ -25,10 +25,11 @@ use crate::threads::{Ended, Who, spawn_control};
 pub fn checkpoint(
     config: &Config,
     recovered: Recovered,
+    journal: std::thread::JoinHandle<()>,
     ends_sender: &mpsc::UnboundedSender<Ended>,
     ends: &mut mpsc::UnboundedReceiver<Ended>,
 ) -> Result<u64, Failed> {
-    let Recovered { shared, shards, control, desk, journal, to_desk: _, desk_snapshots: _ } = recovered;
+    let Recovered { shared, shards, control, desk, to_desk: _, desk_snapshots: _ } = recovered;
     snapshot_desk(config, &shared, desk)?;
     let count = shards.len();
     // Kept: a shard whose resume channel is gone would end at once.

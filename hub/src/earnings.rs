@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use channel::effect::Report;
 use journal::{EventsError, Reader};
 use shard::Happening;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{error, warn};
 
+use crate::blocking::blocking;
 use crate::control::ControlMail;
 use crate::events::Event;
 use crate::limits::EVENTS_A_READ;
@@ -49,7 +51,7 @@ pub async fn sum_fees(
         }
         let events = {
             let reader = reader.clone();
-            tokio::task::spawn_blocking(move || reader.events_from(index, EVENTS_A_READ)).await
+            blocking(move || reader.events_from(index, EVENTS_A_READ)).await
         };
         match events {
             Ok(Ok(events)) => {

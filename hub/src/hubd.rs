@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
+use daemon::world::World;
 use tokio::sync::mpsc;
 use tracing::info;
 
@@ -54,14 +55,15 @@ fn run(cli: &Cli) -> Result<(), Failed> {
     }
     info!(node = %signer.node_id(), data_dir = %config.data_dir.display(), "recovering");
     let (ends_sender, mut ends) = mpsc::unbounded_channel();
-    let recovered = recover(&config, &data_dir, signer, &ends_sender).map_err(|failed| {
+    let recovered = recover(&config, &data_dir, signer, World::real(), &ends_sender);
+    let (recovered, journal) = recovered.map_err(|failed| {
         // Only the journal's own fault says what a closed journal means.
         let journal = if failed.exit == Exit::Fault { journal_fault(&mut ends) } else { None };
         journal.map_or(failed, |ended| unexpected_end(Some(ended), &mut ends))
     })?;
     match cli.command {
         Some(Subcommands::Checkpoint) => {
-            let rows = checkpoint(&config, recovered, &ends_sender, &mut ends)?;
+            let rows = checkpoint(&config, recovered, journal, &ends_sender, &mut ends)?;
             if rows > 0 {
                 let text = format!(
                     "{rows} rows are left that no snapshot covers; the journal is whole, nothing is lost"

@@ -1,5 +1,6 @@
 //! The hub: `hubd`, which serves wallets and forwards their payments, and `hubctl`, its operator's command line.
 
+pub mod blocking;
 pub mod chain;
 pub mod checkpoint;
 pub mod cli;
@@ -12,6 +13,7 @@ pub mod events;
 pub mod limits;
 pub mod listen;
 pub mod logging;
+pub mod machines;
 pub mod mailboxes;
 pub mod operator;
 pub mod outlet;

@@ -1,6 +1,8 @@
 //! How much a wallet may do in a time: a bucket that fills steadily and holds one period's worth.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// A token bucket. Times are handed in.
 #[derive(Debug, Clone)]

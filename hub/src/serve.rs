@@ -4,11 +4,11 @@
 //! resumed, then wallets are served. Stop: sessions, desk, shards, control, journal, in that order, so that each finds those
 //! it depends on still working, and snapshots alone are left.
 
+mod body;
 mod chain_side;
 mod listeners;
 mod stopping;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use channel::signer::Signer;
@@ -23,16 +23,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::control::ControlMail;
 use crate::data_dir::{DataDir, PROGRAM};
-use crate::earnings::{Earnings, sum_fees};
-use crate::operator::{OperatorHub, OperatorService};
+use crate::machines::ShardMachine;
 use crate::outlet::HubOutlet;
 use crate::recover::{Recovered, Shared};
 use crate::stop::{Exit, Failed};
 use crate::threads::{Ended, Who, journal_fault, spawn_control, spawn_shard};
 
-use chain_side::{ChainSide, FromJournal};
+pub use body::{Body, Machines};
+pub use chain_side::{ChainSide, Node};
 use listeners::Listeners;
 
 /// A running hub.
@@ -75,33 +74,17 @@ impl Hub {
         ends_sender: mpsc::UnboundedSender<Ended>,
         ends: mpsc::UnboundedReceiver<Ended>,
     ) -> Result<(Hub, ChainSide, mpsc::Receiver<()>), Failed> {
-        let cancel = CancellationToken::new();
         let layout = data_dir.layout();
         let mut listeners = Listeners::bind(config, layout).await?;
         let token = Token::load_or_create(&layout.operator_token(), &PROGRAM)
             .map_err(Failed::with(Exit::CannotStart))?;
-        let Recovered { shared, shards, control, desk, to_desk, desk_snapshots, journal: _ } = recovered;
-        let news = FromJournal { to_desk, desk_snapshots };
-        let chain = ChainSide::start(config, &shared, desk, news, &ends_sender, cancel.clone())?;
-        let earnings = Arc::new(Earnings::default());
-        let remembered = control.0.registry().earned();
-        let (reader, next_event) = (shared.reader.clone(), shared.next_event.clone());
-        let mailboxes = shared.mailboxes.clone();
-        let summing = tokio::spawn(sum_fees(earnings.clone(), remembered, reader, next_event, mailboxes));
+        let (node, listen) = (Node::bitcoind(config)?, listeners.wallets_address().to_string());
+        let (body, machines) = Body::start(config, recovered, node, listen, &ends_sender)?;
+        let Body { shared, chain, operator, stopped, cancel, summing } = body;
+        let Machines { shards, control } = machines;
         let resumes = spawn_shards(shards, &shared, &ends_sender)?;
         spawn_control(control.0, control.1, ends_sender).map_err(Failed::with(Exit::CannotStart))?;
-        shared.mailboxes.control(ControlMail::Started);
-        let (stop, stopped) = mpsc::channel(1);
-        let operator = OperatorHub {
-            shared: shared.clone(),
-            config: config.clone(),
-            desk: chain.desk.clone(),
-            earnings,
-            listen: listeners.wallets_address().to_string(),
-            stop,
-            stopping: cancel.clone(),
-        };
-        listeners.serve_operator(OperatorService(Arc::new(operator)), token, cancel.clone())?;
+        listeners.serve_operator(operator, token, cancel.clone())?;
         let hub = Hub { shared, desk: chain.desk.clone(), ends, resumes, listeners, cancel, summing };
         Ok((hub, chain, stopped))
     }
@@ -163,7 +146,9 @@ pub(crate) fn spawn_shards(
         let (resume, resumed) = crossbeam_channel::bounded(1);
         resumes.push(resume);
         let placement = shared.mailboxes.placement().clone();
-        spawn_shard(index, shard, mailbox, resumed, outlet, placement, ends.clone())
+        let world = shared.world.clone();
+        let machine = ShardMachine::new(index, shard, outlet, placement, world);
+        spawn_shard(index, machine, mailbox, resumed, ends.clone())
             .map_err(Failed::with(Exit::CannotStart))?;
     }
     Ok(resumes)

@@ -11,7 +11,7 @@ mod inbox;
 mod outgoing;
 mod registry;
 
-pub use connection::{Serving, now_ms, serve};
+pub use connection::{Serving, serve};
 pub use handshake::{HandshakeSetup, shake};
 pub use inbox::InboxSetup;
 pub use outgoing::{Ending, Outgoing, ToWallet, Writer, channel};

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::limits::SESSION_FRAMES_READY;
 use crate::listen::ConnectionFacts;
 use crate::recover::Shared;
-use crate::session::{HandshakeSetup, InboxSetup, Serving, now_ms, serve};
+use crate::session::{HandshakeSetup, InboxSetup, Serving, serve};
 
 /// The service.
 #[derive(Clone)]
@@ -39,6 +39,7 @@ impl WalletService {
             handshake: HandshakeSetup {
                 signer: shared.signer.clone(),
                 timeout: Duration::from_millis(config.wallets.handshake_timeout_ms),
+                world: shared.world.clone(),
             },
             inbox: InboxSetup {
                 mailboxes: shared.mailboxes.clone(),
@@ -46,11 +47,17 @@ impl WalletService {
                 sessions: shared.sessions.clone(),
                 gate: shared.gate.clone(),
                 max_channels_per_wallet: config.wallets.max_channels_per_wallet,
+                world: shared.world.clone(),
             },
             messages_per_second: config.wallets.messages_per_second,
             welcome: Box::new(move || welcoming.welcome()),
         };
         WalletService { serving: Arc::new(serving), facts }
+    }
+
+    /// What serving a connection needs, over whatever transport it comes.
+    pub fn serving(&self) -> &Arc<Serving> {
+        &self.serving
     }
 }
 
@@ -60,7 +67,7 @@ impl Facts {
             policy: Some(self.policy()),
             height: self.shared.tip.height(),
             network: self.config.network.to_string(),
-            time_ms: now_ms(),
+            time_ms: self.shared.world.now_ms(),
         }
     }
 

@@ -9,8 +9,8 @@ use bitcoin::{Amount, BlockHash, FeeRate};
 use channel::event::Command;
 use channel::ids::{ChannelId, OwnerId};
 use channel::seed_signer::SeedSigner;
+use daemon::world::World;
 use journal::{Batch, Content, Log, Position, ReadError, Recovery, TryAppendError};
-use rand::RngCore;
 use settlement::desk::service::{DeskHandle, DeskHost, Stopping};
 use settlement::desk::{Breaker, DeskConfig, DeskReport, DeskRequest, RecordError, Replay, ReservePolicy};
 use settlement::fees::FeeBounds;
@@ -38,6 +38,7 @@ pub struct ChainHost {
     pub tip: Arc<Tip>,
     pub directory: Arc<Directory>,
     pub machine: Mutex<MachineLog>,
+    pub world: World,
     /// Set once the desk's service is made.
     pub desk: Arc<OnceLock<DeskHandle>>,
 }
@@ -190,13 +191,11 @@ impl DeskHost for ChainHost {
     }
 
     fn randomness(&self) -> [u8; 32] {
-        let mut bytes = [0u8; 32];
-        rand::rngs::OsRng.fill_bytes(&mut bytes);
-        bytes
+        self.world.random()
     }
 
     fn unix_seconds(&self) -> u64 {
-        crate::session::now_ms() / 1000
+        self.world.now_ms() / 1000
     }
 
     fn report(&self, report: DeskReport) {

@@ -1,8 +1,6 @@
 //! Channels that the hub opens with its own coins because a wallet asked. The request is its own record: a repeat gets the
 //! channel of the first.
 
-use std::time::Instant;
-
 use bitcoin::Amount;
 use channel::bytes::KeyId;
 use channel::event::{OpenRequest, Role};
@@ -11,8 +9,8 @@ use channel::keys::Point;
 use proto::error::{ErrorCode, ErrorDetail, detail};
 use proto::frame::{InboundReply, InboundRequest};
 use proto::request_id::RequestId;
-use rand::RngCore;
 use shard::{Mail, Refused, Reply, ReplyTo};
+use tokio::time::Instant;
 
 use crate::chain::ToDesk;
 use crate::directory::Place;
@@ -96,7 +94,7 @@ impl Control {
     ) -> Result<(), ErrorDetail> {
         let owner = self.setup.mailboxes.placement().place();
         let owner = owner.map_err(|error| detail(ErrorCode::LimitReached, error.to_string()))?;
-        let channel_id = ChannelId(random());
+        let channel_id = ChannelId(self.setup.world.random());
         let taken = self.setup.directory.reserve(
             channel_id,
             Place { owner, node, hosted: false },
@@ -153,7 +151,7 @@ impl Control {
             channel_id: inbound.channel_id,
             role: Role::Hub,
             counterparty_node: node,
-            key_id: KeyId::from_bytes(random()),
+            key_id: KeyId::from_bytes(self.setup.world.random()),
             capacity_sat: inbound.amount_sat,
             reserve_sat,
             session,
@@ -258,10 +256,4 @@ fn code(error: &RegistryError) -> ErrorCode {
         | RegistryError::NoSuchStream
         | RegistryError::TooManyRequests { .. } => ErrorCode::LimitReached,
     }
-}
-
-fn random() -> [u8; 32] {
-    let mut bytes = [0u8; 32];
-    rand::rngs::OsRng.fill_bytes(&mut bytes);
-    bytes
 }

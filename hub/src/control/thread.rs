@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
 use channel::ids::{OwnerId, StreamId};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use journal::{Batch, Content, Log, Position, Recovery, Snapshot};
+use daemon::world::World;
+use journal::{Batch, Content, Log, Position, Recovery, Room, Snapshot};
 use shard::{MachineLog, Mail, Outbox};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::chain::ToDesk;
@@ -19,7 +21,7 @@ use crate::events::{HubEvent, HubHappening};
 use crate::limits::{HEADROOM_INTERVAL, MAILS_A_TURN, TICK};
 use crate::mailboxes::Mailboxes;
 use crate::router::Gate;
-use crate::session::{Outgoing, Sessions, ToWallet, now_ms};
+use crate::session::{Outgoing, Sessions, ToWallet};
 
 use super::mail::{ControlMail, RememberError, Remembered};
 use super::registry::{Input, Registry, StateError};
@@ -41,8 +43,9 @@ pub struct ControlSetup {
     pub streams: config::Streams,
     pub max_channels_per_wallet: usize,
     pub min_capacity_sat: u64,
-    /// The data folder and the free space below which new work is refused.
-    pub headroom: (std::path::PathBuf, journal::Headroom),
+    /// Where the journal is kept: without room there, new work is refused.
+    pub room: Room,
+    pub world: World,
 }
 
 /// The thread's state.
@@ -128,19 +131,27 @@ impl Control {
 
     /// The thread's body: until a clean stop, or a fault.
     pub fn run(mut self, mailbox: &Receiver<ControlMail>) -> Result<(), Faulted> {
-        loop {
+        while !self.stopped() {
             let first = match mailbox.recv_timeout(TICK) {
                 Ok(mail) => Some(mail),
                 Err(RecvTimeoutError::Timeout) => None,
                 // Everybody who could send is gone: the process is on its way out.
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
-            let more = std::iter::from_fn(|| mailbox.try_recv().ok());
-            self.turn(now_ms(), Instant::now(), first.into_iter().chain(more).take(MAILS_A_TURN))?;
-            if self.stopped() {
-                return Ok(());
-            }
+            self.turn_over(first, mailbox)?;
         }
+        Ok(())
+    }
+
+    /// One turn over `first` and what waits in the mailbox. Without mail it looks at the timers.
+    pub fn turn_over(
+        &mut self,
+        first: Option<ControlMail>,
+        mailbox: &Receiver<ControlMail>,
+    ) -> Result<(), Faulted> {
+        let more = std::iter::from_fn(|| mailbox.try_recv().ok());
+        let mails = first.into_iter().chain(more).take(MAILS_A_TURN);
+        self.turn(self.setup.world.now_ms(), Instant::now(), mails)
     }
 
     /// One turn.
@@ -175,7 +186,8 @@ impl Control {
         Ok(())
     }
 
-    fn stopped(&self) -> bool {
+    /// Whether everything of a clean stop is durable and out.
+    pub fn stopped(&self) -> bool {
         self.run == Run::Stopping && self.outbox.is_empty() && self.durable >= self.last
     }
 
@@ -295,8 +307,7 @@ impl Control {
 
     /// New work is refused by name before a write fails.
     fn look_at_disk(&mut self) {
-        let (path, headroom) = &self.setup.headroom;
-        match headroom.check(path) {
+        match self.setup.room.check() {
             Ok(free) => {
                 if self.setup.gate.set_shut(false) {
                     warn!(free, "the disk has room again: new work is accepted");

@@ -2,12 +2,10 @@
 
 use std::io::Write;
 
+use daemon::world::World;
 use proto::hub::v1 as pb;
 use proto::request_id::RequestId;
-use rand::RngCore;
 use serde_json::{Value, json};
-
-use crate::session::now_ms;
 
 use super::cli::{Bump, Channels, Cli, Close, Command, Events, Forwards};
 use super::client::{Client, CtlError, connect};
@@ -201,9 +199,8 @@ fn can_close(channel: &pb::Channel, force: bool) -> bool {
 }
 
 fn close_request(id: &[u8], force: bool) -> pb::CloseChannelRequest {
-    let mut random = [0u8; 10];
-    rand::rngs::OsRng.fill_bytes(&mut random);
-    let request_id = RequestId::new(now_ms(), random).to_string();
+    let world = World::real();
+    let request_id = RequestId::new(world.now_ms(), world.random()).to_string();
     pb::CloseChannelRequest { channel_id: id.to_vec().into(), request_id, force }
 }
 

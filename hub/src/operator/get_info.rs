@@ -8,7 +8,6 @@ use proto::hub::v1::{JournalStats, OperatorGetInfoResponse, ShardLoad};
 use settlement::follow::FollowStatus;
 use tonic::Status;
 
-use crate::session::now_ms;
 use crate::wallets::policy_out;
 
 use super::OperatorHub;
@@ -30,7 +29,7 @@ pub async fn handle(hub: &OperatorHub) -> Result<OperatorGetInfoResponse, Status
         block_hash,
         policy: Some(policy_out(shared, &hub.config)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        uptime_ms: now_ms().saturating_sub(shared.started_ms),
+        uptime_ms: shared.world.now_ms().saturating_sub(shared.started_ms),
         peers: u32::try_from(shared.sessions.count()).unwrap_or(u32::MAX),
         channels: shards.iter().map(|shard| shard.channels).sum(),
         listen: hub.listen.clone(),

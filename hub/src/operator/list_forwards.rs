@@ -8,6 +8,7 @@ use proto::message::reason_out;
 use shard::{EventRecord, Happening};
 use tonic::Status;
 
+use crate::blocking::blocking;
 use crate::events::Event;
 use crate::limits::EVENTS_A_READ;
 
@@ -20,7 +21,7 @@ pub async fn handle(hub: &OperatorHub, request: ListForwardsRequest) -> Result<L
     let rows = page::rows(request.page_size)?;
     let before = page::token(&request.page_token)?.map(u64::from_be_bytes);
     let reader = hub.shared.reader.clone();
-    tokio::task::spawn_blocking(move || collect(&reader, before, rows))
+    blocking(move || collect(&reader, before, rows))
         .await
         .map_err(|_| status(ErrorCode::Fault, "reading events panicked"))?
 }

@@ -8,6 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::blocking::blocking;
 use crate::events::Event;
 use crate::limits::EVENTS_A_READ;
 
@@ -26,8 +27,9 @@ pub fn handle(
     let (sender, receiver) = mpsc::channel(EVENTS_A_READ);
     tokio::spawn(async move {
         let followed = tokio::select! {
-            followed = follow(reader, next_event, from, first, &sender) => followed,
+            biased;
             () = stopping.cancelled() => Err(the_hub_stops()),
+            followed = follow(reader, next_event, from, first, &sender) => followed,
         };
         if let Err(status) = followed {
             // A subscriber that does not read learns the same from the end of its connection.
@@ -55,6 +57,7 @@ async fn follow(
         }
         let news = async { next_event.wait_for(|next| *next > index).await.map(|_| ()) };
         tokio::select! {
+            biased;
             () = sender.closed() => return Ok(()),
             came = news => if came.is_err() {
                 return Err(the_hub_stops());
@@ -71,7 +74,7 @@ fn the_hub_stops() -> Status {
 /// Reads on a thread that may block.
 async fn read(reader: &Reader, index: u64) -> Result<Vec<(u64, Vec<u8>)>, Status> {
     let reader = reader.clone();
-    tokio::task::spawn_blocking(move || reader.events_from(index, EVENTS_A_READ))
+    blocking(move || reader.events_from(index, EVENTS_A_READ))
         .await
         .map_err(|_| status(ErrorCode::Fault, "reading events panicked"))?
         .map_err(refused)

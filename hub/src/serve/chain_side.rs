@@ -6,7 +6,7 @@ use std::time::Duration;
 use bitcoin::Network;
 use settlement::desk::Desk;
 use settlement::desk::service::{DeskEnd, DeskHandle, DeskService};
-use settlement::follow::{FollowStatus, RpcSource, Waiting};
+use settlement::follow::{BlockSource, FollowStatus, RpcSource, Waiting};
 use settlement::limits::{RETRY_FIRST, RETRY_MAX};
 use settlement::pool::VerifyPool;
 use settlement::rpc::RpcClient;
@@ -27,28 +27,45 @@ pub struct ChainSide {
     pub wrong: mpsc::Receiver<Failed>,
 }
 
+/// The node a hub works with, and who verifies what is sent there.
+pub struct Node<S> {
+    pub rpc: RpcClient,
+    pub source: S,
+    pub pool: VerifyPool,
+}
+
+impl Node<RpcSource> {
+    /// The bitcoind that is configured, verification on all cores.
+    pub fn bitcoind(config: &Config) -> Result<Self, Failed> {
+        let rpc = RpcClient::new(rpc_config(&config.bitcoind));
+        let source = RpcSource::new(rpc.clone(), config.network, Waiting::LongPoll);
+        let pool = VerifyPool::new(None).map_err(Failed::with(Exit::CannotStart))?;
+        Ok(Node { rpc, source, pool })
+    }
+}
+
 /// What the desk is fed from.
 pub struct FromJournal {
+    pub state: DeskState,
     pub to_desk: mpsc::UnboundedReceiver<ToDesk>,
     /// One for each snapshot of the desk that the journal wants.
     pub desk_snapshots: mpsc::UnboundedReceiver<()>,
 }
 
 impl ChainSide {
-    /// Starts the desk. It works as soon as bitcoind has answered and is the right one.
-    pub fn start(
+    /// Starts the desk. It works as soon as the node has answered and is the right one.
+    pub fn start<S: BlockSource>(
         config: &Config,
         shared: &Shared,
-        state: DeskState,
+        node: Node<S>,
         from: FromJournal,
         ends: &mpsc::UnboundedSender<Ended>,
         stopping: CancellationToken,
     ) -> Result<ChainSide, Failed> {
-        let rpc = RpcClient::new(rpc_config(&config.bitcoind));
+        let Node { rpc, source, pool } = node;
         let (desk_config, start) = desk_config(config, &shared.signer);
         let fees = desk_config.fees;
-        let pool = VerifyPool::new(None).map_err(Failed::with(Exit::CannotStart))?;
-        let DeskState { replay, machine } = state;
+        let DeskState { replay, machine } = from.state;
         let (desk, first) = Desk::open(desk_config, replay, start, shared.signer.clone(), Arc::new(pool))
             .map_err(Failed::with(Exit::CannotStart))?;
         let handle = Arc::new(OnceLock::new());
@@ -59,9 +76,9 @@ impl ChainSide {
             tip: shared.tip.clone(),
             directory: shared.directory.clone(),
             machine: Mutex::new(machine),
+            world: shared.world.clone(),
             desk: handle.clone(),
         };
-        let source = RpcSource::new(rpc.clone(), config.network, Waiting::LongPoll);
         let wait = Duration::from_millis(config.settlement.batch_wait_ms);
         let (service, desk) = DeskService::new(desk, host, rpc.clone(), source, wait);
         let _ = handle.set(desk.clone());
@@ -69,6 +86,7 @@ impl ChainSide {
         let (network, checked, end) = (config.network, rpc.clone(), EndTeller::new(Who::Desk, ends.clone()));
         tokio::spawn(async move {
             tokio::select! {
+                biased;
                 // A desk that is to stop needs no chain for it.
                 () = stopping.cancelled() => {}
                 answered = wait_for_node(&checked, network) => if let Err(failed) = answered {

@@ -183,6 +183,7 @@ async fn report_health(reporter: HealthReporter, desk: DeskHandle, cancel: Cance
             set_health::<HubServer<WalletService>>(&reporter, serving).await;
         }
         tokio::select! {
+            biased;
             () = cancel.cancelled() => return,
             _ = ticks.tick() => {}
         }

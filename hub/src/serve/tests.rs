@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use channel::keys::Point;
 use channel::seed_signer::SeedSigner;
+use daemon::world::World;
 use proto::error::ErrorCode;
 use proto::handshake::{ClientHandshake, EXPORTER_BYTES, EXPORTER_LABEL};
 use proto::hub::v1 as pb;
@@ -75,8 +76,8 @@ fn recover_when_free(
 ) -> Recovered {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     loop {
-        match recover(config, data_dir, signer.clone(), ends) {
-            Ok(recovered) => return recovered,
+        match recover(config, data_dir, signer.clone(), World::real(), ends) {
+            Ok((recovered, _)) => return recovered,
             Err(failed) if failed.message.contains("locked") && std::time::Instant::now() < deadline => {
                 std::thread::yield_now();
             }
@@ -273,7 +274,7 @@ async fn a_close_of_an_unknown_channel_and_a_bad_request_id_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(&folder.path().join("hub")).await;
     let (mut client, header) = operator(&running).await;
-    let now = crate::session::now_ms();
+    let now = World::real().now_ms();
     let id = |time| proto::request_id::RequestId::new(time, [1; 10]).to_string();
     let rows = [
         (vec![1; 31], id(now), ErrorCode::BadField),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use proto::error::ErrorCode;
 use proto::frame::{Contents, Incoming, goodbye};
@@ -10,6 +10,7 @@ use proto::handshake::EXPORTER_BYTES;
 use proto::hub::v1::{Frame, Welcome};
 use shard::Credit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Status};
 use tracing::{debug, info};
@@ -55,7 +56,7 @@ pub async fn serve(
     let (outgoing, writer) = channel();
     let sessions = serving.inbox.sessions.clone();
     let directory = &serving.inbox.directory;
-    let begin = || sessions.begin(node, outgoing.clone(), address, now_ms());
+    let begin = || sessions.begin(node, outgoing.clone(), address, serving.inbox.world.now_ms());
     let begun = match begin() {
         // Node keys cost nothing, channels do: strangers do not keep out those whose money is here.
         Err(BeginError::Full { .. })
@@ -153,12 +154,14 @@ async fn make_room(
     let wait = rate.take_later(u64::try_from(count).unwrap_or(u64::MAX), Instant::now());
     if !wait.is_zero() {
         tokio::select! {
+            biased;
             () = outgoing.ended() => return None,
             () = tokio::time::sleep(wait) => {}
         }
     }
     let permits = u32::try_from(count).unwrap_or(u32::MAX).min(SESSION_WINDOW_MESSAGES);
     tokio::select! {
+        biased;
         () = outgoing.ended() => None,
         permit = window.clone().acquire_many_owned(permits) => permit.ok(),
     }
@@ -176,12 +179,6 @@ fn messages_in(contents: &Contents) -> usize {
 async fn say_goodbye(frames: &mpsc::Sender<Result<Frame, Status>>, ending: &Ending) {
     let _ = frames.send(Ok(goodbye(ending.code, &ending.text))).await;
     let _ = frames.send(Err(ending.status())).await;
-}
-
-/// Milliseconds since 1970 by this machine's clock.
-pub fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

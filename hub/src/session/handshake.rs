@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use channel::keys::Point;
 use channel::signer::Signer;
+use daemon::world::World;
 use proto::error::ErrorCode;
 use proto::handshake::{EXPORTER_BYTES, HandshakeError, HubHandshake, frame_name};
 use proto::hub::v1::frame::Kind;
 use proto::hub::v1::{Frame, Welcome};
-use rand::RngCore;
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
@@ -21,6 +21,7 @@ use super::outgoing::Ending;
 pub struct HandshakeSetup {
     pub signer: Arc<dyn Signer>,
     pub timeout: Duration,
+    pub world: World,
 }
 
 impl From<HandshakeError> for Ending {
@@ -41,8 +42,7 @@ pub async fn shake(
         let Kind::ClientHello(hello) = next(incoming, "ClientHello").await? else {
             return Err(out_of_order("another frame", "ClientHello"));
         };
-        let mut nonce = [0u8; 32];
-        rand::rngs::OsRng.fill_bytes(&mut nonce);
+        let nonce = setup.world.random();
         let (handshake, answer) = HubHandshake::answer(&hello, setup.signer.as_ref(), nonce, exporter)?;
         send(frames, Kind::HubHello(answer)).await?;
         let Kind::ClientProof(proof) = next(incoming, "ClientProof").await? else {

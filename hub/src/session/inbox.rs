@@ -4,17 +4,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use channel::bytes::KeyId;
 use channel::event::{AcceptRequest, Role};
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
 use channel::message::Message;
+use daemon::world::World;
 use proto::error::ErrorCode;
 use proto::frame::Contents;
-use rand::RngCore;
 use shard::{Credit, Mail};
+use tokio::time::Instant;
 
 use crate::control::ControlMail;
 use crate::directory::{Directory, Place};
@@ -32,6 +32,7 @@ pub struct InboxSetup {
     pub sessions: Arc<Sessions>,
     pub gate: Arc<Gate>,
     pub max_channels_per_wallet: usize,
+    pub world: World,
 }
 
 /// Sorts one session's mail.
@@ -131,14 +132,12 @@ impl<'a> Inbox<'a> {
         let Some(Message::OpenChannel(message)) = messages.pop() else {
             return Ok(());
         };
-        let mut key_id = [0u8; 32];
-        rand::rngs::OsRng.fill_bytes(&mut key_id);
         let request = AcceptRequest {
             owner,
             channel_id: channel,
             role: Role::Hub,
             counterparty_node: self.node,
-            key_id: KeyId::from_bytes(key_id),
+            key_id: KeyId::from_bytes(self.setup.world.random()),
             // A hub that has no coins of its own accepts none from wallets.
             reserve_script: bitcoin::ScriptBuf::new(),
             session: self.session,

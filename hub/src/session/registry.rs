@@ -1,15 +1,16 @@
 //! Which wallet is connected by which session. Invariant: at most one session a node is current, session numbers rise,
 //! and every shard hears of beginnings and ends in the order in which they happened.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use channel::ids::SessionId;
 use channel::keys::Point;
 use proto::error::ErrorCode;
 use shard::Mail;
+use tokio::time::Instant;
 
 use crate::control::ControlMail;
 use crate::mailboxes::Mailboxes;
@@ -36,7 +37,8 @@ pub struct Sessions {
 struct State {
     last: u64,
     stopping: bool,
-    current: HashMap<Point, Current>,
+    /// In order, so that endings of many come in the same order in every run.
+    current: BTreeMap<Point, Current>,
     opens: HashMap<Point, Bucket>,
 }
 

@@ -65,7 +65,8 @@ fn fixture(folder: &Path) -> Fixture {
         streams: config::Streams { max_per_wallet: 1, idle_seconds: 100 },
         max_channels_per_wallet: 9,
         min_capacity_sat: config.policy.min_capacity_sat,
-        headroom: (folder.to_owned(), Headroom { minimum: 1 }),
+        room: Room::on_file_system(folder.to_owned(), Headroom { minimum: 1 }),
+        world: World::real(),
     };
     let control = Control::recover(setup, &recovery).unwrap();
     let spendable = Some(Amount::from_sat(10_000_000));

@@ -8,6 +8,7 @@ use channel::keys::Point;
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
 use crossbeam_channel::Receiver;
+use daemon::world::World;
 use proto::handshake::ClientHandshake;
 use proto::hub::v1 as pb;
 use proto::hub::v1::frame::Kind;
@@ -43,9 +44,10 @@ fn hub_with(timeout: Duration) -> Hub {
         sessions,
         gate: Arc::default(),
         max_channels_per_wallet: 9,
+        world: World::real(),
     };
     let serving = Serving {
-        handshake: HandshakeSetup { signer: Arc::new(signer(1)), timeout },
+        handshake: HandshakeSetup { signer: Arc::new(signer(1)), timeout, world: World::real() },
         inbox,
         messages_per_second: 1_000_000,
         welcome: Box::new(|| Welcome { height: 7, ..Welcome::default() }),

@@ -30,6 +30,7 @@ fn hub(max_channels_per_wallet: usize) -> Hub {
         sessions,
         gate: Arc::default(),
         max_channels_per_wallet,
+        world: World::real(),
     };
     Hub { setup, shards, control }
 }
