@@ -10,7 +10,7 @@ use channel::event::ChainEvent;
 use channel::ids::OwnerId;
 use common::pair::{Commitment, End, Htlc, Pair};
 use common::rig::{Rig, events, strangers_payment};
-use common::settling::{channel, claim_state, claims, forgotten, give, settle, spends};
+use common::settling::{channel, claim_state, claims, forgotten, give, package, settle, spends};
 use common::{interpreter_accepts, sat};
 use settlement::desk::{Broadcast, ClaimState};
 
@@ -250,4 +250,45 @@ fn claims_stay_together_while_there_is_no_coin_for_each() {
             "{state:?}"
         );
     }
+}
+
+#[test]
+fn the_coin_of_a_child_that_another_one_forestalled_pays_for_the_claims_of_its_commitment() {
+    let mut rig = Rig::new();
+    rig.receive(30_000);
+    let pair = channel(&mut rig, 1);
+    let commitment = pair.commitment(End::Hub, 7, &htlcs(rig.tip().height));
+    give(&mut rig, pair.plan(Some(pair.publish(&commitment, None)), vec![]));
+    let (parent, child) = package(&settle(&mut rig));
+    let coin = child.input[1].previous_output;
+    // The other side pays for our commitment, so that our only coin stays with a child that never confirms.
+    let mut theirs = strangers_payment(parent.output[0].clone());
+    theirs.input[0].previous_output = child.input[0].previous_output;
+    rig.mine(vec![parent.clone(), theirs.clone()]);
+    let all = pair.own_claims(&commitment, rig.tip().height);
+    give(&mut rig, pair.plan(None, all.clone()));
+    let told = settle(&mut rig);
+    let [success] = &claims(&told)[..] else { panic!("{told:?}") };
+    assert!(success.input.iter().any(|input| input.previous_output == coin), "it is the only one");
+
+    // After a reorganisation the commitment needs its own child again.
+    rig.unmine();
+    give(&mut rig, pair.plan(Some(pair.publish(&commitment, None)), vec![]));
+    let told = settle(&mut rig);
+    assert_eq!(forgotten(&told), [success.compute_txid()]);
+    let locked = rig.desk.summary().balance.locked;
+    assert_eq!(locked, sat(30_000), "for the commitment's child");
+
+    // So it does when a block held the claim as well.
+    rig.mine(vec![parent.clone(), theirs]);
+    give(&mut rig, pair.plan(None, all));
+    let success = claims(&settle(&mut rig)).remove(0);
+    rig.mine(vec![success]);
+    settle(&mut rig);
+    (0..2).for_each(|_| drop(rig.unmine()));
+    give(&mut rig, pair.plan(Some(pair.publish(&commitment, None)), vec![]));
+    let (again, child) = package(&settle(&mut rig));
+    assert_eq!((&again, child.input[1].previous_output), (&parent, coin));
+    rig.mine(vec![parent, child]);
+    assert!(rig.desk.summary().balance.confirmed > Amount::ZERO, "its change");
 }

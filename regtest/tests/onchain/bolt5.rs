@@ -27,6 +27,7 @@ const TABLE: &[Requirement] = table! {
         when_both_close_at_once_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
     ],
     "Be ready to resolve an output again after a reorganisation." => [
+        another_revoked_state_after_a_reorganisation_is_punished_with_its_own_second_stages,
         closes_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
     ],
     "A funding whose inputs were spent otherwise after a reorganisation ends the channel." => [
@@ -157,9 +158,13 @@ const TABLE: &[Requirement] = table! {
         a_hub_that_publishes_revoked_states_loses_everything_to_its_wallets_even_to_one_that_was_away_for_weeks,
     ],
     "Take the outputs of the cheater's HTLC-success and HTLC-timeout transactions." => [
+        a_wallets_second_stages_confirmed_racing_or_in_one_transaction_are_all_taken_from_it,
+        a_hubs_second_stages_confirmed_or_racing_are_all_taken_from_it_by_a_wallet_that_slept_over_them,
         a_cheaters_second_stage_that_confirmed_while_the_hub_slept_is_taken_from_it_too,
     ],
     "Go on when the cheater's transactions invalidate our own." => [
+        a_wallets_second_stages_confirmed_racing_or_in_one_transaction_are_all_taken_from_it,
+        a_hubs_second_stages_confirmed_or_racing_are_all_taken_from_it_by_a_wallet_that_slept_over_them,
         a_cheaters_second_stage_that_confirmed_while_the_hub_slept_is_taken_from_it_too,
         closes_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
     ],

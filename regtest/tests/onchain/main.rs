@@ -16,5 +16,6 @@ mod forwards;
 mod held;
 mod outage;
 mod penalty;
+mod races;
 mod restore;
 mod support;

@@ -33,9 +33,8 @@ use channel::signer::Signer;
 
 use self::attempt::{Attempt, Draft, Refused};
 use super::bump::BumpError;
-use super::{Broadcast, Desk, DeskReport, Moment, Outcome};
+use super::{Broadcast, Desk, DeskReport, Moment, Outcome, Watches};
 use crate::broadcast::{PublishError, Published};
-use crate::claim::anchor_of;
 use crate::limits;
 use crate::onchain::CoinState;
 use crate::pool::VerifyPool;
@@ -139,9 +138,13 @@ impl Settling {
         claims.any(|claim| claim.outpoint == outpoint)
     }
 
-    /// The coins that pay for what is under way.
-    fn coins(&self) -> BTreeSet<OutPoint> {
-        let packages = self.commitments.values().chain(self.bumps.values()).map(|package| &package.paid);
+    /// The coins that pay for what is under way. A commitment in a block needs its child no more: if the block held another
+    /// one in its place, the coin must not stay with it.
+    fn coins(&self, watches: &Watches) -> BTreeSet<OutPoint> {
+        let in_chain = |owner| watches.funding(owner).is_some_and(|funding| funding.spend.is_some());
+        let commitments = self.commitments.iter().filter(|(owner, _)| !in_chain(**owner));
+        let packages = commitments.map(|(_, package)| package).chain(self.bumps.values());
+        let packages = packages.map(|package| &package.paid);
         let claims = self.claims.values().map(|attempt| &attempt.paid);
         packages.chain(claims).flat_map(|paid| paid.coins.iter().copied()).collect()
     }
@@ -261,7 +264,11 @@ impl Desk {
         let mut wanted: BTreeSet<OutPoint> = BTreeSet::new();
         for (owner, plan) in &settling.plans {
             let job = plan.publish.as_ref().filter(|_| !settling.commitments.contains_key(owner));
-            wanted.extend(job.and_then(|job| anchor_of(&job.transaction)).map(|(outpoint, _)| outpoint));
+            // Its child, and claims of its outputs.
+            wanted.extend(job.into_iter().flat_map(|job| {
+                let txid = job.commitment.txid();
+                (0u32..).zip(&job.transaction.output).map(move |(vout, _)| OutPoint { txid, vout })
+            }));
             wanted.extend(plan.claims.iter().map(|claim| claim.outpoint));
         }
         let own: BTreeSet<OutPoint> = settling
@@ -279,7 +286,7 @@ impl Desk {
     }
 
     pub(super) fn reserve_coins(&mut self) {
-        self.wallet.reserve(self.settling.coins());
+        self.wallet.reserve(self.settling.coins(&self.watches));
     }
 
     /// Verifies all drafts on all cores, takes those that passed and has them sent.
