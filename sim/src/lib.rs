@@ -10,10 +10,12 @@
 //! | [`chronicle`] | what happened: hash, last events, which events met which phases |
 //! | [`audit`] | books of what was promised, and what must hold |
 //! | [`process`] | real processes, turned by hand |
+//! | [`model`] | beside the runs: every state of a forward, by exhaustive walks |
 
 pub mod audit;
 pub mod chronicle;
 pub mod clock;
 pub mod disk;
+pub mod model;
 pub mod process;
 pub mod seed;

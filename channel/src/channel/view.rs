@@ -252,6 +252,12 @@ impl Channel {
         }
     }
 
+    /// Forwards of other owners that this channel remembers, as their outgoing side: those in flight, and results that are
+    /// not acknowledged. 0 once all is told and taken.
+    pub fn forwards_kept(&self) -> usize {
+        self.state.forwards.len()
+    }
+
     /// Whether an HTLC could be offered now, as far as the channel's state goes.
     pub fn is_usable(&self) -> bool {
         let state = &self.state;
