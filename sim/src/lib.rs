@@ -6,6 +6,7 @@
 //! | module | its part |
 //! | --- | --- |
 //! | [`seed`], [`clock`] | chance and time, decided by one number |
+//! | [`chain`] | a bitcoind with the rules that decide over channels |
 //! | [`disk`] | a disk that outlives its process, loses power, fills up and fails |
 //! | [`chronicle`] | what happened: hash, last events, which events met which phases |
 //! | [`audit`] | books of what was promised, and what must hold |
@@ -13,6 +14,7 @@
 //! | [`model`] | beside the runs: every state of a forward, by exhaustive walks |
 
 pub mod audit;
+pub mod chain;
 pub mod chronicle;
 pub mod clock;
 pub mod disk;
