@@ -6,9 +6,11 @@
 //!
 //! Processes talk over [`lines`]: each holds one end as its real connection code wants it, the net holds the other.
 
+mod hub;
 mod lines;
 mod tasks;
 
+pub use hub::{HubPart, HubProcess, HubSetup};
 pub use lines::{HubEnd, HubLine, WalletEnd, WalletLine, hub_line, wallet_line};
 pub use tasks::{Call, Lost, Tasks};
 
