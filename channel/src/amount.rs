@@ -98,6 +98,11 @@ impl Msat {
         }
     }
 
+    /// Half of it, the odd millisatoshi included.
+    pub const fn half_rounded_up(self) -> Self {
+        Self(self.0.div_ceil(2))
+    }
+
     /// The sum of many; `None` above [`Msat::MAX`].
     pub fn checked_sum(amounts: impl IntoIterator<Item = Self>) -> Option<Self> {
         amounts.into_iter().try_fold(Self::ZERO, Self::checked_add)

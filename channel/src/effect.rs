@@ -196,6 +196,12 @@ pub enum Report {
         htlc_id: u64,
         payment_hash: PaymentHash,
     },
+    /// A part of what the channel costs its accepter was paid for good, with an HTLC that its opener had offered.
+    PricePaid {
+        amount_msat: Msat,
+        /// What is still to be paid.
+        unpaid_msat: Msat,
+    },
 }
 
 /// Why a channel never came to be. Nothing of ours was ever on the chain.

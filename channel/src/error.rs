@@ -246,4 +246,6 @@ pub enum ParameterFlaw {
     SameFundingKey,
     #[error("the script for a reserve coin is no standard payout")]
     NonStandardReserveScript,
+    #[error("the channel would cost {price}, {maximum} at most were agreed")]
+    PriceTooHigh { price: Msat, maximum: Msat },
 }

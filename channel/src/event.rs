@@ -3,6 +3,7 @@
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 
+use crate::amount::Msat;
 use crate::bytes::KeyId;
 use crate::commitment::HtlcSpec;
 use crate::forward::{ForwardKey, ForwardResult, Offer};
@@ -42,7 +43,7 @@ pub enum Role {
 #[derive(Clone, Debug)]
 pub struct OpenRequest {
     pub owner: OwnerId,
-    /// 32 fresh random bytes.
+    /// 32 fresh random bytes, or those of the request that asked for the channel.
     pub channel_id: ChannelId,
     pub role: Role,
     pub counterparty_node: Point,
@@ -52,6 +53,10 @@ pub struct OpenRequest {
     /// What the funding transaction pays to the accepter besides, if it asks for a coin; 0: no coin is offered. Without a coin
     /// on the chain it could not pay for a close of its own.
     pub reserve_sat: u64,
+    /// What the channel costs the accepter, and what the coin adds if it asks for that: kept of the first HTLCs that this
+    /// side offers in the channel. Together at most the capacity.
+    pub price_msat: Msat,
+    pub reserve_price_msat: Msat,
     pub session: SessionId,
 }
 
@@ -67,6 +72,8 @@ pub struct AcceptRequest {
     pub key_id: KeyId,
     /// Where this side wants a coin from the opener, which may pay it or not; empty: it has coins.
     pub reserve_script: ScriptBuf,
+    /// The most that this side pays for the channel, a coin included; zero where it did not ask for it.
+    pub max_price_msat: Msat,
     pub session: SessionId,
 }
 

@@ -22,6 +22,8 @@ pub enum FundingFlaw {
     WrongAmount { found: Amount, expected: Amount },
     #[error("the output pays {found:?}, not {expected:?}")]
     WrongScript { found: ScriptBuf, expected: ScriptBuf },
+    #[error("the transaction is to pay the accepter a coin of {expected}, and does not")]
+    NoReserveCoin { expected: Amount },
 }
 
 /// Checks that a transaction funds a channel at the expected place, with the expected amount and script.

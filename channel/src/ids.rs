@@ -1,10 +1,23 @@
 //! Names of things: channels on the wire, key sets, and the owners of forwards inside one process.
 
+use bitcoin::hashes::{Hash, sha256};
 use serde::{Deserialize, Serialize};
 
-/// A channel's name on the wire: 32 random bytes chosen by the opener when it proposes the channel.
+use crate::keys::Point;
+
+/// A channel's name on the wire: 32 bytes chosen by the opener when it proposes the channel, at random or by
+/// [`ChannelId::of_request`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ChannelId(pub [u8; 32]);
+
+impl ChannelId {
+    /// The name of the channel that a hub opens because a wallet's node asked for it in this request. It follows from both, so
+    /// that the wallet knows what it agreed to before the hub's answer comes, and one request opens one channel.
+    pub fn of_request(node: &Point, request_id: &[u8; 16]) -> Self {
+        let parts = [b"hub inbound channel".as_slice(), node.as_bytes(), request_id];
+        Self(sha256::Hash::hash(&parts.concat()).to_byte_array())
+    }
+}
 
 /// The name of an agreed micropayment stream: 16 random bytes chosen by the payer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //! These are plain values: every byte in them is the counterparty's claim until `Channel::check` has accepted
 //! it.
 
-use bitcoin::{OutPoint, ScriptBuf};
+use bitcoin::{OutPoint, ScriptBuf, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Msat;
@@ -25,6 +25,12 @@ pub enum Message {
     FundingSigned(FundingSigned),
     ChannelReady,
     UpdateAddHtlc(UpdateAddHtlc),
+    /// `update_add_htlc` of which the sender, who opened the channel, kept a part of the price agreed for that: the
+    /// HTLC is for `deducted_msat` less than the recipient is paid.
+    PricedAddHtlc {
+        add: UpdateAddHtlc,
+        deducted_msat: Msat,
+    },
     UpdateFulfillHtlc {
         id: u64,
         preimage: Preimage,
@@ -80,6 +86,12 @@ pub struct OpenChannel {
     /// Confirmations before either side may use the channel.
     pub minimum_depth: u32,
     pub opener: SideParameters,
+    /// What the channel costs the accepter, who asked for it: kept by the opener of the first HTLCs that it offers.
+    pub price_msat: Msat,
+    /// The coin that the funding transaction pays to an accepter that asks for one; 0: none.
+    pub reserve_sat: u64,
+    /// What the coin adds to the price, if the accepter asks for it.
+    pub reserve_price_msat: Msat,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +109,8 @@ pub struct FundingCreated {
     pub outpoint: OutPoint,
     /// The opener's signature for the accepter's commitment 0.
     pub signature: CompactSignature,
+    /// The funding transaction without its witnesses, where it pays the accepter a coin: its id is the outpoint's.
+    pub transaction: Option<Transaction>,
     /// The opener's sealed copy of its essentials, kept by the other side (at most [`MAX_SEALED_BLOB_BYTES`];
     /// empty from a hub, which keeps backups of its own).
     ///

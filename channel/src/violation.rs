@@ -66,6 +66,8 @@ pub enum Violation {
     ExpiryNotAHeight { cltv_expiry: u32 },
     #[error("the payload has {found} bytes, expected are {expected}")]
     WrongPayloadSize { found: usize, expected: usize },
+    #[error("{deducted} were kept of an HTLC for the channel's price, {maximum} at most were agreed")]
+    PriceExceeded { deducted: Msat, maximum: Msat },
     #[error("an HTLC was offered after the shutdown")]
     AddAfterShutdown,
     #[error("an HTLC was offered before the channel was ready")]

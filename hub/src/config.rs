@@ -116,6 +116,24 @@ pub struct Inbound {
     pub max_channels_per_wallet: usize,
     /// The coin added for a wallet that has none.
     pub reserve_sat: u64,
+    /// What a channel costs its wallet: `fee_base_sat + capacity * fee_ppm / 1,000,000`, and the coin what it holds. With
+    /// both at 0 the coin is free too.
+    pub fee_base_sat: u64,
+    pub fee_ppm: u32,
+}
+
+impl Inbound {
+    /// What a channel of this capacity costs, in satoshi, rounded down.
+    pub fn fee_sat(&self, capacity_sat: u64) -> u64 {
+        let proportional = u128::from(capacity_sat) * u128::from(self.fee_ppm) / 1_000_000;
+        self.fee_base_sat.saturating_add(u64::try_from(proportional).unwrap_or(u64::MAX))
+    }
+
+    /// What a coin adds to that, in satoshi.
+    pub fn coin_fee_sat(&self, coin_sat: u64) -> u64 {
+        let free = self.fee_base_sat == 0 && self.fee_ppm == 0;
+        if free { 0 } else { coin_sat }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

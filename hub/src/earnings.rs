@@ -1,4 +1,4 @@
-//! Fees earned: a running sum over the events, remembered by the registry so that trimmed events stay counted.
+//! Fees earned, prices of channels included: a running sum over the events, remembered by the registry so that trimmed events stay counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ pub struct Earnings {
 }
 
 impl Earnings {
-    /// Fees of all forwards that were paid for good since the journal was made, in msat.
+    /// Fees of all forwards that were paid for good since the journal was made, and what wallets paid for channels, in msat.
     pub fn total_msat(&self) -> u64 {
         self.total_msat.load(Ordering::Relaxed)
     }
@@ -84,6 +84,8 @@ fn fee_of(event: &Event) -> u64 {
     match &record.what {
         Happening::Report(Report::ForwardSettled { fee_msat, .. })
         | Happening::StreamSettled { fee_msat, .. } => fee_msat.to_u64(),
+        // Nobody pays this hub but wallets for whose channels it paid.
+        Happening::Report(Report::PricePaid { amount_msat, .. }) => amount_msat.to_u64(),
         Happening::Report(_)
         | Happening::StreamReceived { .. }
         | Happening::StreamFailed { .. }

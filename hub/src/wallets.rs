@@ -91,6 +91,9 @@ pub fn policy_out(shared: &Shared, config: &Config) -> HubPolicy {
         minimum_depth: policy.minimum_depth,
         to_self_delay_blocks: policy.to_self_delay_blocks.into(),
         max_streams: u32::try_from(config.streams.max_per_wallet).unwrap_or(u32::MAX),
+        inbound_fee_base_sat: config.inbound.fee_base_sat,
+        inbound_fee_ppm: config.inbound.fee_ppm,
+        inbound_reserve_sat: config.inbound.reserve_sat,
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Contents {
 pub struct InboundRequest {
     pub request_id: [u8; 16],
     pub amount_sat: u64,
+    /// The most that the wallet pays for it, a coin included.
+    pub max_fee_sat: u64,
 }
 
 /// The hub's answer.
@@ -100,6 +102,7 @@ fn request_in(request: &pb::InboundRequest) -> Result<InboundRequest, WireError>
     Ok(InboundRequest {
         request_id: fixed("request_id", &request.request_id)?,
         amount_sat: sat("amount_sat", request.amount_sat)?,
+        max_fee_sat: sat("max_fee_sat", request.max_fee_sat)?,
     })
 }
 
@@ -161,6 +164,7 @@ impl FrameBuilder {
         self.batch.inbound_requests.push(pb::InboundRequest {
             request_id: bytes(&request.request_id),
             amount_sat: request.amount_sat,
+            max_fee_sat: request.max_fee_sat,
         });
     }
 

@@ -44,6 +44,9 @@ pub fn policy(policy: &pb::HubPolicy) -> Value {
         "minimum_depth": policy.minimum_depth,
         "to_self_delay_blocks": policy.to_self_delay_blocks,
         "max_streams": policy.max_streams,
+        "inbound_fee_base_sat": policy.inbound_fee_base_sat,
+        "inbound_fee_ppm": policy.inbound_fee_ppm,
+        "inbound_reserve_sat": policy.inbound_reserve_sat,
     })
 }
 
@@ -83,6 +86,8 @@ pub fn channel(channel: &pb::Channel) -> Value {
         "closing_txid": txid(&channel.closing_txid),
         "closing_height": channel.closing_height,
         "paid_sat": channel.paid_sat,
+        "price_msat": channel.price_msat,
+        "price_unpaid_msat": channel.price_unpaid_msat,
         "online_again_by_height": channel.online_again_by_height,
         "failure": channel.failure,
         "format": channel.format,
@@ -229,6 +234,9 @@ fn happened(kind: &Kind) -> (&'static str, Value) {
             "closed",
             json!({ "txid": txid(&event.txid), "height": event.height, "paid_sat": event.paid_sat }),
         ),
+        Kind::PricePaid(event) => {
+            ("price_paid", json!({ "amount_msat": event.amount_msat, "unpaid_msat": event.unpaid_msat }))
+        }
         Kind::Failed(event) => ("failed", json!({ "why": event.why })),
     }
 }

@@ -41,6 +41,9 @@ pub const MAX_SCRIPT_BYTES: usize = channel::limits::MAX_PAYOUT_SCRIPT_LENGTH;
 /// A closing transaction, in bytes: Bitcoin's relay limit of 400,000 weight units, witness bytes counted once.
 pub const MAX_TRANSACTION_BYTES: usize = channel::limits::MAX_CLOSING_TRANSACTION_BYTES;
 
+/// A funding transaction without its witnesses, in bytes: more would not be relayed (400,000 weight units, four a byte).
+pub const MAX_FUNDING_BYTES: usize = 100_000;
+
 /// Text for people, in bytes: enough for a sentence with two keys in it.
 pub const MAX_TEXT_BYTES: usize = 1_024;
 

@@ -1,6 +1,7 @@
 //! Messages about one channel, to and from the wire. Every variant of [`Message`] is matched by name, so that a new one cannot be forgotten.
 
 use bitcoin::{ScriptBuf, Transaction, consensus};
+use channel::amount::Msat;
 use channel::commitment::CommitmentSignatures;
 use channel::failure::FailureReason;
 use channel::keys::CompactSignature;
@@ -25,6 +26,9 @@ use crate::wire_error::WireError;
 pub fn to_wire(message: &Message) -> pb::ChannelMessage {
     let kind = match message {
         Message::UpdateAddHtlc(add) => Kind::UpdateAddHtlc(add_out(add)),
+        Message::PricedAddHtlc { add, deducted_msat } => {
+            Kind::UpdateAddHtlc(pb::UpdateAddHtlc { deducted_msat: deducted_msat.to_u64(), ..add_out(add) })
+        }
         Message::UpdateFulfillHtlc { id, preimage } => {
             Kind::UpdateFulfillHtlc(pb::UpdateFulfillHtlc { id: *id, preimage: bytes(preimage.as_bytes()) })
         }
@@ -49,6 +53,9 @@ pub fn to_wire(message: &Message) -> pb::ChannelMessage {
             dust_limit_sat: open.dust_limit_sat,
             minimum_depth: open.minimum_depth,
             opener: Some(side_out(&open.opener)),
+            price_msat: open.price_msat.to_u64(),
+            reserve_sat: open.reserve_sat,
+            reserve_price_msat: open.reserve_price_msat.to_u64(),
         }),
         Message::AcceptChannel(accept) => Kind::AcceptChannel(pb::AcceptChannel {
             minimum_depth: accept.minimum_depth,
@@ -59,6 +66,7 @@ pub fn to_wire(message: &Message) -> pb::ChannelMessage {
             outpoint: Some(outpoint_out(&created.outpoint)),
             signature: signature_out(&created.signature),
             sealed: bytes(&created.sealed),
+            transaction: created.transaction.as_ref().map(consensus::serialize).unwrap_or_default().into(),
         }),
         Message::FundingSigned(signed) => Kind::FundingSigned(pb::FundingSigned {
             signature: signature_out(&signed.signature),
@@ -85,7 +93,10 @@ pub fn to_wire(message: &Message) -> pb::ChannelMessage {
 pub fn from_wire(message: pb::ChannelMessage) -> Result<Message, WireError> {
     let kind = message.kind.ok_or(WireError::UnknownKind { what: "a channel message" })?;
     Ok(match kind {
-        Kind::UpdateAddHtlc(add) => Message::UpdateAddHtlc(add_in(add)?),
+        Kind::UpdateAddHtlc(add) => match msat("deducted_msat", add.deducted_msat, 0)? {
+            Msat::ZERO => Message::UpdateAddHtlc(add_in(add)?),
+            deducted_msat => Message::PricedAddHtlc { add: add_in(add)?, deducted_msat },
+        },
         Kind::UpdateFulfillHtlc(fulfill) => Message::UpdateFulfillHtlc {
             id: fulfill.id,
             preimage: Preimage::from_bytes(fixed("preimage", &fulfill.preimage)?),
@@ -113,6 +124,9 @@ pub fn from_wire(message: pb::ChannelMessage) -> Result<Message, WireError> {
             dust_limit_sat: sat("dust_limit_sat", open.dust_limit_sat)?,
             minimum_depth: open.minimum_depth,
             opener: side_in("opener", open.opener)?,
+            price_msat: msat("price_msat", open.price_msat, 0)?,
+            reserve_sat: sat("reserve_sat", open.reserve_sat)?,
+            reserve_price_msat: msat("reserve_price_msat", open.reserve_price_msat, 0)?,
         })),
         Kind::AcceptChannel(accept) => Message::AcceptChannel(Box::new(AcceptChannel {
             minimum_depth: accept.minimum_depth,
@@ -126,6 +140,7 @@ pub fn from_wire(message: pb::ChannelMessage) -> Result<Message, WireError> {
         Kind::FundingCreated(created) => Message::FundingCreated(FundingCreated {
             outpoint: outpoint("outpoint", created.outpoint)?,
             signature: signature("signature", &created.signature)?,
+            transaction: funding_in(&created.transaction)?,
             sealed: at_most("sealed", &created.sealed, limits::MAX_SEALED_BYTES)?,
         }),
         Kind::FundingSigned(signed) => Message::FundingSigned(FundingSigned {
@@ -151,6 +166,15 @@ pub fn from_wire(message: pb::ChannelMessage) -> Result<Message, WireError> {
     })
 }
 
+fn funding_in(bytes: &[u8]) -> Result<Option<Transaction>, WireError> {
+    let bytes = at_most("transaction", bytes, limits::MAX_FUNDING_BYTES)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let transaction = consensus::deserialize(&bytes);
+    transaction.map(Some).map_err(|_| WireError::NotATransaction { field: "transaction" })
+}
+
 fn add_out(add: &UpdateAddHtlc) -> pb::UpdateAddHtlc {
     pb::UpdateAddHtlc {
         id: add.id,
@@ -168,6 +192,7 @@ fn add_out(add: &UpdateAddHtlc) -> pb::UpdateAddHtlc {
             cltv_expiry: forward.cltv_expiry,
         }),
         payload: bytes(&add.payload),
+        deducted_msat: 0,
     }
 }
 

@@ -54,6 +54,8 @@ pub fn channel_out(view: &ChannelView, height: u32) -> pb::Channel {
         failure: failure_text(&view.phase),
         format: channel::format::CommitmentFormat::ZeroFeeCommitments.name().to_owned(),
         paid_sat: view.paid_sat,
+        price_msat: view.price_msat.to_u64(),
+        price_unpaid_msat: view.price_unpaid_msat.to_u64(),
         online_again_by_height: online_again_by(view, height),
         onchain: close_out(view, height),
     }
@@ -147,6 +149,10 @@ pub fn report_out(report: &Report) -> Kind {
         Report::Closed { txid, height, paid_sat } => {
             Kind::Closed(event::Closed { txid: txid_out(txid), height: *height, paid_sat: *paid_sat })
         }
+        Report::PricePaid { amount_msat, unpaid_msat } => Kind::PricePaid(event::PricePaid {
+            amount_msat: amount_msat.to_u64(),
+            unpaid_msat: unpaid_msat.to_u64(),
+        }),
         Report::Failed { cause } => Kind::Failed(event::Failed { why: cause.to_string() }),
         Report::CommitmentConfirmed { .. }
         | Report::CommitmentUndone { .. }

@@ -20,6 +20,7 @@ fn add() -> pb::UpdateAddHtlc {
         })),
         forward: None,
         payload: Bytes::new(),
+        deducted_msat: 0,
     }
 }
 

@@ -115,7 +115,7 @@ proptest! {
 #[test]
 fn everything_a_batch_can_hold_comes_back() {
     let mut builder = FrameBuilder::default();
-    let request = InboundRequest { request_id: [1; 16], amount_sat: 50_000 };
+    let request = InboundRequest { request_id: [1; 16], amount_sat: 50_000, max_fee_sat: 600 };
     let detail = proto::error::detail(pb::ErrorCode::AgainstPolicy, "too much");
     let refused = InboundReply { request_id: [2; 16], result: Err(detail) };
     let opened = InboundReply { request_id: [3; 16], result: Ok(ChannelId([4; 32])) };

@@ -1,6 +1,7 @@
 //! What subscribers are told: the channels' reports as records of the journal's event log.
 //!
-//! Micropayments in a stream are many and alike, so one turn's are told as one event a stream.
+//! Micropayments in a stream are many and alike, so one turn's are told as one event a stream, and what they pay of a channel's
+//! price as one event a channel.
 
 use channel::amount::Msat;
 use channel::effect::Report;
@@ -104,6 +105,7 @@ enum SumKey {
     Settled(OwnerId, StreamId),
     StreamFailed(OwnerId, StreamId, FailureReason),
     Failed(OwnerId, FailureReason),
+    PricePaid(OwnerId),
 }
 
 impl Collector {
@@ -142,6 +144,9 @@ impl Collector {
                     SumKey::Failed(about.owner, *reason),
                     Happening::ForwardsFailed { reason: *reason, count: 1 },
                 ))
+            }
+            Report::PricePaid { .. } => {
+                Some((SumKey::PricePaid(about.owner), Happening::Report(report.clone())))
             }
             _ => None,
         };
@@ -195,6 +200,13 @@ impl Happening {
             }
             (Happening::ForwardsFailed { count, .. }, Happening::ForwardsFailed { count: more, .. }) => {
                 *count = count.saturating_add(*more);
+            }
+            (
+                Happening::Report(Report::PricePaid { amount_msat, unpaid_msat }),
+                Happening::Report(Report::PricePaid { amount_msat: amount, unpaid_msat: unpaid }),
+            ) => {
+                *amount_msat = amount_msat.saturating_add(*amount);
+                *unpaid_msat = *unpaid;
             }
             (_, _) => debug_assert!(false, "a sum's key names its kind"),
         }
@@ -256,6 +268,22 @@ mod tests {
         };
         assert_eq!(what, [(1, sum(10, 50)), (2, sum(1, 5)), (1, Happening::Report(received(10, None)))]);
         assert!(drained(&mut collector).is_empty());
+    }
+
+    #[test]
+    fn what_is_paid_of_a_price_is_summed_by_channel() {
+        let mut collector = Collector::new(1);
+        let paid = |amount, unpaid| Report::PricePaid {
+            amount_msat: Msat::from_u32(amount),
+            unpaid_msat: Msat::from_u32(unpaid),
+        };
+        for (amount, unpaid) in [(5, 95), (7, 88), (1, 87)] {
+            collector.add(7, about(1), paid(amount, unpaid));
+        }
+        collector.add(7, about(2), paid(3, 0));
+        let what: Vec<_> =
+            drained(&mut collector).into_iter().map(|event| (event.owner.0, event.what)).collect();
+        assert_eq!(what, [(1, Happening::Report(paid(13, 87))), (2, Happening::Report(paid(3, 0)))]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Rebuilt {
         match Payload::decode(payload) {
             Payload::State(state) => match Channel::decode_snapshot(state) {
                 Ok(channel) => {
-                    if channel.state_hash() != *hash {
+                    if Channel::snapshot_hash(state) != *hash {
                         rebuilt.broken = Some("the snapshot's hash is not that of its state".to_owned());
                     } else if channel.owner() != OwnerId(snapshot.machine.0) {
                         rebuilt.broken = Some("the snapshot is of another channel".to_owned());

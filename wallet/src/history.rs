@@ -213,6 +213,8 @@ mod tests {
             onchain: None,
             awaiting: None,
             paid_sat: 599_800,
+            price_msat: Msat::ZERO,
+            price_unpaid_msat: Msat::ZERO,
         }
     }
 

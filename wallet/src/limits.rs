@@ -117,3 +117,11 @@ pub const HOLD_WINDOW_BLOCKS: u32 = 144;
 
 /// How long a hold invoice is remembered after its expiry, 15 days: longer than any HTLC that pays it can wait.
 pub const HOLD_KEPT_MS: u64 = 15 * 24 * 60 * 60 * 1_000;
+
+/// Channels that the hub was asked for over one connection and has not proposed yet: people ask for them one at a time, and a
+/// hub answers within seconds.
+pub const MAX_AGREED_INBOUND: usize = 1_024;
+
+/// Without a limit of the caller's a channel of the hub's costs at most its capacity divided by this: what is published is
+/// agreed to unseen only as long as it is in proportion.
+pub const MAX_UNASKED_INBOUND_SHARE: u64 = 10;

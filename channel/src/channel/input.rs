@@ -5,7 +5,9 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use serde::{Deserialize, Serialize};
 
 use super::onchain::{OnChain, Spend};
+use super::price::Price;
 use super::state::{Names, Terms};
+use crate::amount::Msat;
 use crate::closing::ClosingTerms;
 use crate::commitment::CommitmentSignatures;
 use crate::effect::OpeningFailure;
@@ -167,6 +169,17 @@ pub(super) enum Kind {
     },
     /// A conflicting spend of what the funding spends is final.
     FundingReplaced,
+    /// The first input of a channel that costs its accepter something, proposed by us or to us.
+    Priced {
+        first: Box<First>,
+        price: Price,
+    },
+    /// An HTLC of which the counterparty kept a part of the price.
+    PricedAddReceived {
+        add: UpdateAddHtlc,
+        refused: Option<FailureReason>,
+        deducted_msat: Msat,
+    },
 }
 
 /// The first input of a channel whose data this side lost.

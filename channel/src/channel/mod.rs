@@ -19,6 +19,7 @@
 //! | --- | --- |
 //! | `htlc` | the life of an HTLC: states, steps, limits' sums |
 //! | `books` | who owns what in the four commitments that count |
+//! | `price` | what a channel costs its accepter, and how much of it is paid |
 //! | `state` | all that is durable |
 //! | `input` | the steps a journal holds |
 //! | `check` | from events to inputs |
@@ -36,6 +37,7 @@ mod names;
 mod onchain;
 mod onchain_view;
 mod plan;
+mod price;
 mod release;
 mod resume;
 mod snapshot;
@@ -107,6 +109,8 @@ impl Channel {
     pub fn from_first(input: &Input, effects: &mut Vec<Effect>) -> Result<Self, NotAnOpening> {
         let state = if let Kind::Opened(first) | Kind::Accepted(first) = &input.0 {
             State::first(first)
+        } else if let Kind::Priced { first, price } = &input.0 {
+            State { price: Some(price.clone()), ..State::first(first) }
         } else if let Kind::Recovered(recovered) = &input.0 {
             State::recovered(recovered)
         } else {

@@ -106,7 +106,7 @@ fn message_name(message: &Message) -> &'static str {
         Message::FundingCreated(_) => "funding_created",
         Message::FundingSigned(_) => "funding_signed",
         Message::ChannelReady => "channel_ready",
-        Message::UpdateAddHtlc(_) => "update_add_htlc",
+        Message::UpdateAddHtlc(_) | Message::PricedAddHtlc { .. } => "update_add_htlc",
         Message::UpdateFulfillHtlc { .. } => "update_fulfill_htlc",
         Message::UpdateFailHtlc { .. } => "update_fail_htlc",
         Message::CommitmentSigned(_) => "commitment_signed",

@@ -1,8 +1,11 @@
 //! At release: what effects named becomes messages. Only here are our secrets used, after the rows that rest
 //! on them are durable.
 
+use bitcoin::Transaction;
+
 use super::Channel;
 use super::htlc::Which;
+use crate::amount::Msat;
 use crate::commitment::{CommitmentSignatures, CommitmentSpec, CommitmentTransaction};
 use crate::effect::ToSend;
 use crate::event::Role;
@@ -33,6 +36,7 @@ impl Channel {
                 Some(Message::FundingCreated(FundingCreated {
                     outpoint: self.state.funding.as_ref()?.outpoint,
                     signature: signatures.commitment,
+                    transaction: self.funding_with_coin(),
                     sealed: self.sealed_essentials(0, signer),
                 }))
             }
@@ -44,8 +48,11 @@ impl Channel {
                 }))
             }
             ToSend::AddHtlc { id } => {
-                let htlc = self.state.htlcs.offered.get(id)?;
-                Some(Message::UpdateAddHtlc(htlc.add.clone()))
+                let add = self.state.htlcs.offered.get(id)?.add.clone();
+                Some(match self.state.part_of(Side::Holder, *id) {
+                    Msat::ZERO => Message::UpdateAddHtlc(add),
+                    deducted_msat => Message::PricedAddHtlc { add, deducted_msat },
+                })
             }
             ToSend::FulfillHtlc { id, preimage } => {
                 Some(Message::UpdateFulfillHtlc { id: *id, preimage: *preimage })
@@ -78,7 +85,18 @@ impl Channel {
             dust_limit_sat: terms.dust_limit_sat,
             minimum_depth: terms.minimum_depth,
             opener: terms.holder.clone(),
+            price_msat: self.state.price.as_ref().map_or(Msat::ZERO, |price| price.total),
+            reserve_sat: terms.reserve_sat,
+            reserve_price_msat: self.state.price.as_ref().map_or(Msat::ZERO, |price| price.coin),
         }
+    }
+
+    /// The funding transaction as the accepter sees it before it is signed, if it pays the accepter a coin.
+    fn funding_with_coin(&self) -> Option<Transaction> {
+        self.agreed_coin()?;
+        let mut transaction = self.state.funding.as_ref()?.transaction.clone()?;
+        transaction.input.iter_mut().for_each(|input| input.witness.clear());
+        Some(transaction)
     }
 
     /// The secret of a commitment that is no longer our latest: only a newer one, verified and durable, lets

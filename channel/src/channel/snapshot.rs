@@ -4,14 +4,17 @@ use bitcoin::hashes::{Hash, sha256};
 
 use super::books::Balances;
 use super::htlc::Which;
+use super::price::Price;
 use super::state::{Phase, State};
 use super::{Channel, DecodeError};
 use crate::amount::Msat;
 use crate::parameters::Side;
 
 /// Raised with each change of what a snapshot holds; an older one is then migrated here.
-const VERSION: u8 = 2;
-/// It knew nothing of the chain: `State::onchain`, its last field, was missing.
+const VERSION: u8 = 3;
+/// It knew no prices: `State::price`, its last field, was missing.
+const WITHOUT_PRICE: u8 = 2;
+/// It knew nothing of the chain: `State::onchain`, the field before, was missing too.
 const WITHOUT_ONCHAIN: u8 = 1;
 /// How an absent value is written.
 const ABSENT: u8 = 0;
@@ -29,8 +32,12 @@ impl Channel {
         let migrated;
         let content = match *version {
             VERSION => rest,
-            WITHOUT_ONCHAIN => {
+            WITHOUT_PRICE => {
                 migrated = [rest, &[ABSENT]].concat();
+                &migrated
+            }
+            WITHOUT_ONCHAIN => {
+                migrated = [rest, &[ABSENT, ABSENT]].concat();
                 &migrated
             }
             found => return Err(DecodeError::UnknownVersion { found, expected: VERSION }),
@@ -49,7 +56,12 @@ impl Channel {
 
     /// SHA-256 of the snapshot: equal states have equal hashes.
     pub fn state_hash(&self) -> [u8; 32] {
-        sha256::Hash::hash(&self.encode_snapshot()).to_byte_array()
+        Self::snapshot_hash(&self.encode_snapshot())
+    }
+
+    /// The same of a snapshot as it was written, also by an older version: what it is migrated to has another hash.
+    pub fn snapshot_hash(bytes: &[u8]) -> [u8; 32] {
+        sha256::Hash::hash(bytes).to_byte_array()
     }
 }
 
@@ -77,7 +89,8 @@ impl State {
         };
         let ids = self.htlcs.offered.keys().all(|id| *id < self.htlcs.next_offered_id)
             && self.htlcs.received.keys().all(|id| *id < self.htlcs.next_received_id);
-        parties && funded && ids && self.is_conserved()
+        let priced = self.price.as_ref().is_none_or(Price::adds_up);
+        parties && funded && ids && priced && self.is_conserved()
     }
 
     /// In each of the four commitments: both balances and the HTLCs in it are the capacity.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::books::Books;
 use super::htlc::Htlcs;
 use super::onchain::OnChain;
+use super::price::Price;
 use crate::amount::Msat;
 use crate::bug::{self, Bug};
 use crate::bytes::KeyId;
@@ -47,7 +48,7 @@ pub(super) struct Terms {
     pub(super) holder: SideParameters,
     /// Known from the accepter's answer on.
     pub(super) counterparty: Option<SideParameters>,
-    /// Opener: what a coin for the accepter would hold, if it asks for one.
+    /// What a coin for the accepter would hold, or, at the accepter, holds, if it asks for one.
     pub(super) reserve_sat: u64,
     /// Accepter: where it asks for one; empty if it does not.
     pub(super) reserve_script: ScriptBuf,
@@ -263,6 +264,8 @@ pub(super) struct State {
     pub(super) closing: Closing,
     /// The spend of the funding that the chain holds, unless it is the agreed close.
     pub(super) onchain: Option<OnChain>,
+    /// What the channel costs its accepter, if it costs anything.
+    pub(super) price: Option<Price>,
 }
 
 impl State {

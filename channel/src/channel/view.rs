@@ -5,6 +5,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 use super::Channel;
 use super::htlc::{HtlcState, Removal, Which};
 use super::onchain_view::{Awaiting, OnchainView};
+use super::price::Price;
 use super::state::{Connection, Phase};
 use crate::amount::Msat;
 use crate::bytes::{KeyId, PaymentHash};
@@ -110,6 +111,9 @@ pub struct ChannelView {
     /// What the wallet's output of the agreed close holds, once that close is in a block; of a channel that closed by a
     /// commitment, what this side took from it. 0 before.
     pub paid_sat: u64,
+    /// What the channel costs its accepter, and how much of that is still to be paid.
+    pub price_msat: Msat,
+    pub price_unpaid_msat: Msat,
 }
 
 /// Hub, frozen: all the settlement engine needs to put the channel into a batch.
@@ -209,6 +213,8 @@ impl Channel {
             next_deadline: self.htlc_deadline(),
             onchain: self.onchain(),
             awaiting: self.awaiting(),
+            price_msat: state.price.as_ref().map_or(Msat::ZERO, |price| price.total),
+            price_unpaid_msat: state.price.as_ref().map_or(Msat::ZERO, Price::unpaid),
             paid_sat: match state.phase {
                 Phase::Closing { .. } | Phase::Closed { .. } => state.closing.paid_sat,
                 Phase::Proposed

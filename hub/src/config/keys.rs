@@ -298,9 +298,23 @@ static KEYS: &[Key] = &[
     key!(
         "inbound.reserve_sat",
         "10000",
-        "A wallet without coins on the chain could not pay for a close of its own. In the first channel that the hub opens\nto it, the funding transaction gives it a coin of so many satoshi, for good: count it to the price of inbound liquidity.\n0 gives none; otherwise 1,000 at least.",
+        "A wallet without coins on the chain could not pay for a close of its own. In the first channel that the hub opens\nto it, the funding transaction gives it a coin of so many satoshi, for good, and the channel costs it that much more.\n0 gives none; otherwise 1,000 at least.",
         inbound.reserve_sat,
         reserve_coin
+    ),
+    key!(
+        "inbound.fee_base_sat",
+        "1000",
+        "What a channel that the hub funds costs its wallet: fee_base_sat + capacity * fee_ppm / 1,000,000 satoshi, and the coin\nabove what it holds. Wallets name the most they pay when they ask. The hub keeps the price of what it pays on through the\nchannel, half of each payment at most: who is never paid never pays, so let the base cover the funding transaction.\nWith both at 0 such channels cost nothing, coins included.",
+        inbound.fee_base_sat,
+        |v| integer(v, 0..=ALL_COINS_SAT)
+    ),
+    key!(
+        "inbound.fee_ppm",
+        "1000",
+        "The part that grows with the capacity, in millionths.",
+        inbound.fee_ppm,
+        |v| integer(v, 0..=1_000_000)
     ),
     key!(
         "streams.max_per_wallet",
@@ -490,6 +504,8 @@ pub(super) fn empty() -> Config {
             max_sat_per_wallet: 0,
             max_channels_per_wallet: 0,
             reserve_sat: 0,
+            fee_base_sat: 0,
+            fee_ppm: 0,
         },
         streams: Streams { max_per_wallet: 0, idle_seconds: 0 },
         settlement: Settlement {

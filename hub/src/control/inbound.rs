@@ -1,7 +1,8 @@
-//! Channels that the hub opens with its own coins because a wallet asked. The request is its own record: a repeat gets the
-//! channel of the first.
+//! Channels that the hub opens with its own coins because a wallet asked, at a price within what the wallet allowed. The request
+//! is its own record: a repeat gets the channel of the first.
 
 use bitcoin::Amount;
+use channel::amount::Msat;
 use channel::bytes::KeyId;
 use channel::event::{OpenRequest, Role};
 use channel::ids::{ChannelId, OwnerId, SessionId};
@@ -51,8 +52,9 @@ impl Control {
     ) {
         let opened = self.consider(&node, asked).and_then(|considered| match considered {
             Considered::New(request) => {
-                check_funds(asked.amount_sat.saturating_add(self.reserve_sat(&node)), spendable)?;
-                self.open_inbound(session, node, request, asked.amount_sat)?;
+                let quote = self.quote(&node, asked)?;
+                check_funds(asked.amount_sat.saturating_add(quote.coin_sat), spendable)?;
+                self.open_inbound(session, node, request, asked.amount_sat, quote)?;
                 Ok(None)
             }
             Considered::UnderWay => Ok(None),
@@ -82,6 +84,7 @@ impl Control {
         }
         request.check_age(self.turn.now_ms).map_err(ErrorDetail::from)?;
         self.check_policy(node, asked.amount_sat)?;
+        self.quote(node, asked)?;
         Ok(Considered::New(request))
     }
 
@@ -91,20 +94,20 @@ impl Control {
         node: Point,
         request: RequestId,
         amount_sat: u64,
+        quote: Quote,
     ) -> Result<(), ErrorDetail> {
         let owner = self.setup.mailboxes.placement().place();
         let owner = owner.map_err(|error| detail(ErrorCode::LimitReached, error.to_string()))?;
-        let channel_id = ChannelId(self.setup.world.random());
+        let channel_id = ChannelId::of_request(&node, &request.0);
         let taken = self.setup.directory.reserve(
             channel_id,
             Place { owner, node, hosted: false },
             self.setup.max_channels_per_wallet,
         );
         taken.map_err(|taken| detail(ErrorCode::LimitReached, taken.to_string()))?;
-        let reserve_sat = self.reserve_sat(&node);
         let inbound = Inbound { amount_sat, owner, channel_id, state: InboundState::Requested };
         self.journal(Input::InboundRequested { node, request: request.0, inbound });
-        self.ask_shard(session, node, request, inbound, reserve_sat);
+        self.ask_shard(session, node, request, inbound, quote);
         Ok(())
     }
 
@@ -128,13 +131,25 @@ impl Control {
             .map_err(|error| detail(code(&error), error.to_string()))
     }
 
-    /// The coin that a new channel of the wallet may bring it: with the first only, so that asking for one after the other earns
-    /// nothing.
-    fn reserve_sat(&self, node: &Point) -> u64 {
-        match self.registry.inbound_of(node).next() {
-            Some(_) => 0,
-            None => self.setup.inbound.reserve_sat,
+    /// What the channel costs, unless that is more than the wallet allows. A coin is offered with the first only, so that asking
+    /// for one after the other earns nothing, and where the wallet allows for it.
+    fn quote(&self, node: &Point, asked: &InboundRequest) -> Result<Quote, ErrorDetail> {
+        let prices = &self.setup.inbound;
+        let price_sat = prices.fee_sat(asked.amount_sat);
+        let maximum_sat = asked.max_fee_sat;
+        if price_sat > maximum_sat {
+            let text = format!("the channel costs {price_sat} sat, {maximum_sat} sat are allowed");
+            let advice = format!("allow {price_sat} sat: --max-fee-sat {price_sat}");
+            let field = "max_fee_sat".into();
+            return Err(ErrorDetail { field, advice, ..detail(ErrorCode::FeeAboveLimit, text) });
         }
+        let is_first = self.registry.inbound_of(node).next().is_none();
+        let coin_sat = if is_first { prices.reserve_sat } else { 0 };
+        let coin_price_sat = prices.coin_fee_sat(coin_sat);
+        Ok(match price_sat.saturating_add(coin_price_sat) <= maximum_sat {
+            true => Quote { price_sat, coin_sat, coin_price_sat },
+            false => Quote { price_sat, coin_sat: 0, coin_price_sat: 0 },
+        })
     }
 
     /// The shard is asked after this turn's append, so the request's row precedes the channel's first in the log.
@@ -144,7 +159,7 @@ impl Control {
         node: Point,
         request: RequestId,
         inbound: Inbound,
-        reserve_sat: u64,
+        quote: Quote,
     ) {
         let open = OpenRequest {
             owner: inbound.owner,
@@ -153,7 +168,9 @@ impl Control {
             counterparty_node: node,
             key_id: KeyId::from_bytes(self.setup.world.random()),
             capacity_sat: inbound.amount_sat,
-            reserve_sat,
+            reserve_sat: quote.coin_sat,
+            price_msat: msat(quote.price_sat),
+            reserve_price_msat: msat(quote.coin_price_sat),
             session,
         };
         let mailboxes = self.setup.mailboxes.clone();
@@ -223,6 +240,20 @@ impl Control {
         let to = self.setup.sessions.outgoing_to(node);
         self.tell(to, ToWallet::InboundReply(InboundReply { request_id, result }));
     }
+}
+
+/// What a channel costs, in satoshi, within what its wallet allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Quote {
+    price_sat: u64,
+    /// The coin that is offered with it, and what it adds to the price.
+    coin_sat: u64,
+    coin_price_sat: u64,
+}
+
+/// No price is above all the coins there are: a wallet's maximum is not.
+fn msat(sat: u64) -> Msat {
+    Msat::from_sat(Amount::from_sat(sat)).unwrap_or(Msat::MAX)
 }
 
 /// What is to be done about a request.

@@ -17,7 +17,7 @@ pub fn info(info: &pb::OperatorGetInfoResponse) -> String {
     let chain = if info.chain_ok { "bitcoind answers" } else { &info.chain_trouble };
     let mut text = format!(
         "node      {}\nwallets   {} (version {}, up {} s)\nchain     {} at height {}, {chain}\n\
-         fees      {} msat + {} ppm\npeers     {}\nchannels  {}\nstreams   {}\nevents    {}\n\
+         fees      {} msat + {} ppm\ninbound   {} sat + {} ppm\npeers     {}\nchannels  {}\nstreams   {}\nevents    {}\n\
          journal   {} commits, {} records, {} bytes of inputs, log {} bytes\n\n",
         hex_of(&info.node_key),
         info.listen,
@@ -27,6 +27,8 @@ pub fn info(info: &pb::OperatorGetInfoResponse) -> String {
         info.height,
         policy.fee_base_msat,
         policy.fee_ppm,
+        policy.inbound_fee_base_sat,
+        policy.inbound_fee_ppm,
         info.peers,
         info.channels,
         info.streams,
@@ -137,6 +139,7 @@ pub fn channels(channels: &[pb::Channel]) -> String {
         ("theirs, sat", Align::Right),
         ("in flight, sat", Align::Right),
         ("htlcs", Align::Right),
+        ("price due, sat", Align::Right),
     ]);
     for channel in channels {
         table.row([
@@ -149,6 +152,7 @@ pub fn channels(channels: &[pb::Channel]) -> String {
             msat_cell(channel.remote_msat),
             msat_cell(channel.in_flight_msat),
             channel.htlcs.to_string(),
+            price_due(channel),
         ]);
     }
     let mut text = table.to_string();
@@ -159,6 +163,14 @@ pub fn channels(channels: &[pb::Channel]) -> String {
         }
     }
     text
+}
+
+/// What a wallet still owes for a channel that this hub funded.
+fn price_due(channel: &pb::Channel) -> String {
+    match channel.price_unpaid_msat {
+        0 => String::new(),
+        unpaid => msat_cell(unpaid),
+    }
 }
 
 pub fn forwards(forwards: &[pb::Forward]) -> String {

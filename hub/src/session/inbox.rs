@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use channel::amount::Msat;
 use channel::bytes::KeyId;
 use channel::event::{AcceptRequest, Role};
 use channel::ids::{ChannelId, OwnerId, SessionId};
@@ -140,6 +141,8 @@ impl<'a> Inbox<'a> {
             key_id: KeyId::from_bytes(self.setup.world.random()),
             // A hub that has no coins of its own accepts none from wallets.
             reserve_script: bitcoin::ScriptBuf::new(),
+            // Nor does it pay wallets for channels.
+            max_price_msat: Msat::ZERO,
             session: self.session,
         };
         self.known.insert(channel, owner);

@@ -99,19 +99,20 @@ fn add() -> impl Strategy<Value = Message> {
     let forward = option::of((msat(), any::<u32>())).prop_map(|forward| {
         forward.map(|(amount_msat, cltv_expiry)| ForwardInstruction { amount_msat, cltv_expiry })
     });
-    (any::<u64>(), msat(), any::<[u8; 32]>(), any::<u32>(), recipient, forward, bytes(90)).prop_map(
-        |(id, amount_msat, hash, cltv_expiry, recipient, forward, payload)| {
-            Message::UpdateAddHtlc(UpdateAddHtlc {
-                id,
-                amount_msat,
-                payment_hash: PaymentHash::from_bytes(hash),
-                cltv_expiry,
-                recipient,
-                forward,
-                payload,
-            })
-        },
-    )
+    let add = (any::<u64>(), msat(), any::<[u8; 32]>(), any::<u32>(), recipient, forward, bytes(90))
+        .prop_map(|(id, amount_msat, hash, cltv_expiry, recipient, forward, payload)| UpdateAddHtlc {
+            id,
+            amount_msat,
+            payment_hash: PaymentHash::from_bytes(hash),
+            cltv_expiry,
+            recipient,
+            forward,
+            payload,
+        });
+    (add, prop_oneof![Just(Msat::ZERO), msat()]).prop_map(|(add, deducted_msat)| match deducted_msat {
+        Msat::ZERO => Message::UpdateAddHtlc(add),
+        deducted_msat => Message::PricedAddHtlc { add, deducted_msat },
+    })
 }
 
 fn updates() -> impl Strategy<Value = Message> {
@@ -157,14 +158,26 @@ fn updates() -> impl Strategy<Value = Message> {
 
 fn opening_and_closing() -> impl Strategy<Value = Message> {
     prop_oneof![
-        ("[a-z_]{0,64}", sat(), sat(), any::<u32>(), side()).prop_map(
-            |(format, capacity_sat, dust_limit_sat, minimum_depth, opener)| {
+        ("[a-z_]{0,64}", sat(), sat(), any::<u32>(), side(), msat(), sat(), msat()).prop_map(
+            |(
+                format,
+                capacity_sat,
+                dust_limit_sat,
+                minimum_depth,
+                opener,
+                price_msat,
+                reserve_sat,
+                reserve_price_msat,
+            )| {
                 Message::OpenChannel(Box::new(OpenChannel {
                     format,
                     capacity_sat,
                     dust_limit_sat,
                     minimum_depth,
                     opener,
+                    price_msat,
+                    reserve_sat,
+                    reserve_price_msat,
                 }))
             }
         ),
@@ -172,9 +185,13 @@ fn opening_and_closing() -> impl Strategy<Value = Message> {
             let reserve_script = ScriptBuf::from_bytes(script);
             Message::AcceptChannel(Box::new(AcceptChannel { minimum_depth, accepter, reserve_script }))
         }),
-        (outpoint(), signature(), bytes(256)).prop_map(|(outpoint, signature, sealed)| {
-            Message::FundingCreated(FundingCreated { outpoint, signature, sealed })
-        }),
+        (outpoint(), signature(), any::<bool>(), bytes(256)).prop_map(
+            |(outpoint, signature, shown, sealed)| {
+                let transaction = shown
+                    .then(|| bitcoin::consensus::deserialize(&minimal_transaction()).expect("it was made"));
+                Message::FundingCreated(FundingCreated { outpoint, signature, transaction, sealed })
+            }
+        ),
         (signature(), bytes(256))
             .prop_map(|(signature, sealed)| Message::FundingSigned(FundingSigned { signature, sealed })),
         Just(Message::ChannelReady),

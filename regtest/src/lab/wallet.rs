@@ -219,7 +219,20 @@ impl Wallet {
     /// # Errors
     /// [`LabError::Refused`].
     pub async fn request_inbound(&self, amount_sat: u64) -> Result<Bytes, LabError> {
-        let request = pb::RequestInboundRequest { amount_sat, request_id: super::request_id().to_string() };
+        self.request_inbound_for(amount_sat, None).await
+    }
+
+    /// The same, for so many satoshi at most.
+    ///
+    /// # Errors
+    /// [`LabError`].
+    pub async fn request_inbound_for(
+        &self,
+        amount_sat: u64,
+        max_fee_sat: Option<u64>,
+    ) -> Result<Bytes, LabError> {
+        let request_id = super::request_id().to_string();
+        let request = pb::RequestInboundRequest { amount_sat, request_id, max_fee_sat };
         let answer = self.client()?.request_inbound(request).await;
         Ok(answer.map_err(self.refused("RequestInbound"))?.into_inner().channel_id)
     }

@@ -110,7 +110,11 @@ async fn a_request_for_liquidity_beyond_the_policy_is_refused_by_name() {
     one.shake().await;
     for amount_sat in [1, 1_000_000_000_000] {
         let mut frames = FrameBuilder::default();
-        frames.inbound_request(&InboundRequest { request_id: regtest::lab::request_id().0, amount_sat });
+        frames.inbound_request(&InboundRequest {
+            request_id: regtest::lab::request_id().0,
+            amount_sat,
+            max_fee_sat: 0,
+        });
         one.say_frame(frames.take().remove(0)).await;
         let Kind::Batch(answer) = one.hear().await else { panic!("an answer") };
         let reply = answer.inbound_replies.into_iter().next().expect("an answer to the request");

@@ -15,6 +15,7 @@ mod health;
 mod hub_closes;
 mod invoices;
 mod payments;
+mod price;
 mod processes;
 mod refusals;
 mod rogue;

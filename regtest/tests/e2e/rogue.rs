@@ -71,6 +71,8 @@ impl Rogue {
             key_id: KeyId::from_bytes([seed; 32]),
             capacity_sat: CAPACITY_SAT,
             reserve_sat: 0,
+            price_msat: Msat::ZERO,
+            reserve_price_msat: Msat::ZERO,
             session: SessionId(1),
         };
         let context = Context { policy: &policy(), height, signer: &signer, router: &NobodyBehind };

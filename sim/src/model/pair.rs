@@ -166,6 +166,8 @@ impl<'a> Opening<'a> {
             key_id: opener.key_id,
             capacity_sat: CAPACITY_SAT,
             reserve_sat: 0,
+            price_msat: Msat::ZERO,
+            reserve_price_msat: Msat::ZERO,
             session: FIRST_SESSION,
         };
         let input = Channel::check_open(request, &opener.context(HEIGHT, router)).expect(HONEST);
@@ -180,6 +182,7 @@ impl<'a> Opening<'a> {
             counterparty_node: opener.party.signer.node_id(),
             key_id: accepter.key_id,
             reserve_script: ScriptBuf::new(),
+            max_price_msat: Msat::ZERO,
             session: FIRST_SESSION,
         };
         let context = accepter.context(HEIGHT, router);

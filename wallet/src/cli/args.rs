@@ -286,7 +286,12 @@ pub struct Repeatable {
     after_help = "\
 Examples:
   hubwallet open --amount-sat 1000000 --wait-seconds 600      to pay: all of it is this wallet's at first
-  hubwallet open --inbound-sat 1000000                        to be paid: all of it is the hub's at first"
+  hubwallet open --inbound-sat 1000000                        to be paid: all of it is the hub's at first
+  hubwallet open --inbound-sat 1000000 --max-fee-sat 2000     the same, if it costs no more than that
+
+A channel that the hub funds has a price (`hubwallet info` shows the hub's). Nothing is paid at once: the hub keeps it of
+what comes in through the channel, half of each payment at most, until it is paid. A first channel also brings a coin to
+close it with, which costs what it holds, if this wallet has none and the limit allows for it."
 )]
 pub struct OpenArgs {
     /// Capacity of a channel that this wallet funds with its coins, fees on top
@@ -296,6 +301,10 @@ pub struct OpenArgs {
     /// Capacity of a channel that the hub funds, within its policy
     #[arg(long, value_name = "N", group = "funder", value_parser = clap::value_parser!(u64).range(1..))]
     pub inbound_sat: Option<u64>,
+
+    /// The most to pay for the hub's channel, a coin included; without it, what the hub's policy says
+    #[arg(long, value_name = "N", conflicts_with = "amount_sat")]
+    pub max_fee_sat: Option<u64>,
 
     /// Wait so long until the channel can be used
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -100,6 +100,14 @@ fn note(channel: &hub::Channel) -> String {
             format!("{} paid by {}", text::sat(channel.paid_sat), text::txid(&channel.closing_txid))
         }
         ChannelPhase::Failed | ChannelPhase::Aborted | ChannelPhase::Quarantined => channel.failure.clone(),
+        ChannelPhase::Open if channel.price_unpaid_msat > 0 => {
+            let (unpaid, price) = (channel.price_unpaid_msat, channel.price_msat);
+            format!(
+                "{} of its price of {} to be kept of what comes in",
+                text::msat(unpaid),
+                text::msat(price)
+            )
+        }
         ChannelPhase::Unspecified
         | ChannelPhase::Opening
         | ChannelPhase::Open
@@ -110,32 +118,38 @@ fn note(channel: &hub::Channel) -> String {
 
 pub async fn open(session: &mut Session<'_, '_>, args: &OpenArgs) -> Result<(), Failure> {
     let under = Under::id(&args.repeatable);
-    let (amount_sat, by, channel_id) = match (args.amount_sat, args.inbound_sat) {
+    let (amount_sat, by, channel_id, max_fee_sat) = match (args.amount_sat, args.inbound_sat) {
         (Some(amount_sat), _) => {
             let request = pb::OpenChannelRequest { amount_sat, request_id: under.text() };
             let call = |mut api: Api, request| async move { api.open_channel(request).await };
             let opened: pb::OpenChannelResponse =
                 session.call("opening the channel", under, request, call).await?;
-            (amount_sat, "this wallet", opened.channel_id)
+            (amount_sat, "this wallet", opened.channel_id, 0)
         }
         (None, Some(amount_sat)) => {
-            let request = pb::RequestInboundRequest { amount_sat, request_id: under.text() };
+            let max_fee_sat = args.max_fee_sat;
+            let request = pb::RequestInboundRequest { amount_sat, request_id: under.text(), max_fee_sat };
             let call = |mut api: Api, request| async move { api.request_inbound(request).await };
             let opened: pb::RequestInboundResponse =
                 session.call("asking the hub for a channel", under, request, call).await?;
-            (amount_sat, "the hub", opened.channel_id)
+            (amount_sat, "the hub", opened.channel_id, opened.max_fee_sat)
         }
         (None, None) => return Err(Failure::usage("give --amount-sat or --inbound-sat")),
     };
     let opened = json!({
         "channel_id": hex::encode(&channel_id),
         "amount_sat": amount_sat,
+        "max_fee_sat": max_fee_sat,
         "request_id": under.text(),
     });
     if args.wait_seconds == 0 {
         return session.terminal.show(opened, || {
             let id = hex::encode(&channel_id);
-            format!("channel {id} of {} is being opened, funded by {by}\n", text::sat(amount_sat))
+            let price = match max_fee_sat {
+                0 => String::new(),
+                most => format!(", for {} at most, kept of what comes in", text::sat(most)),
+            };
+            format!("channel {id} of {} is being opened, funded by {by}{price}\n", text::sat(amount_sat))
         });
     }
     let channel = wait_for(session, &channel_id, args.wait_seconds, under, is_usable).await?;

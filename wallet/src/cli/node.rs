@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use daemon::data_dir::FolderError;
 use daemon::table::facts;
+use proto::hub::v1 as hub;
 use proto::wallet::v1 as pb;
 use serde_json::json;
 
@@ -42,9 +43,20 @@ fn info_text(info: &pb::GetInfoResponse) -> String {
         all.push(("hub's fee", fee));
         all.push(("capacity allowed", capacity));
         all.push(("inbound on request", format!("up to {}", text::sat(policy.max_inbound_sat))));
+        all.push(("inbound's price", inbound_price(policy)));
     }
     all.push(("version", info.version.clone()));
     facts(all)
+}
+
+/// What a channel costs that the hub funds.
+fn inbound_price(policy: &hub::HubPolicy) -> String {
+    let (base, ppm, coin) = (policy.inbound_fee_base_sat, policy.inbound_fee_ppm, policy.inbound_reserve_sat);
+    match (base, ppm, coin) {
+        (0, 0, _) => "nothing".to_owned(),
+        (_, _, 0) => format!("{} + {ppm} ppm", text::sat(base)),
+        (_, _, coin) => format!("{} + {ppm} ppm, and {} for a first coin", text::sat(base), text::sat(coin)),
+    }
 }
 
 pub async fn address(session: &mut Session<'_, '_>) -> Result<(), Failure> {

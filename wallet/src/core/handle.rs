@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use bitcoin::Amount;
+use channel::amount::Msat;
 use channel::event::{Command, OpenRequest, Role};
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use proto::frame::{Contents, InboundRequest};
@@ -11,9 +13,10 @@ use rand::RngCore;
 use shard::{Answer, Mail, Query, Refused, Reply, ReplyTo};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::{Core, CoreMail, Session};
+use super::{Agreed, Core, CoreMail, Session};
 use crate::ledger::Prices;
 use crate::ledger::state::Ended;
+use crate::limits;
 
 /// The process is stopping: no answer will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,6 +116,8 @@ impl CoreHandle {
                 capacity_sat,
                 // A hub has coins of its own.
                 reserve_sat: 0,
+                price_msat: Msat::ZERO,
+                reserve_price_msat: Msat::ZERO,
                 session,
             };
             let reply = ReplyTo::new(move |reply| {
@@ -134,6 +139,14 @@ impl CoreHandle {
     ) -> Result<Option<oneshot::Receiver<Result<ChannelId, pb::ErrorDetail>>>, Stopped> {
         self.ask(move |core| {
             core.outlet.session.as_ref()?;
+            let channel = ChannelId::of_request(&core.ledger.node_id(), &request.request_id);
+            if core.agreed.len() >= limits::MAX_AGREED_INBOUND {
+                // The hub proposes at once what it will: the oldest wait for nothing.
+                core.agreed.clear();
+            }
+            let max_price_msat = Msat::from_sat(Amount::from_sat(request.max_fee_sat));
+            let max_price_msat = max_price_msat.unwrap_or(Msat::MAX);
+            core.agreed.insert(channel, Agreed { capacity_sat: request.amount_sat, max_price_msat });
             let (answer, answered) = oneshot::channel();
             core.inbound.insert(request.request_id, answer);
             core.outlet.frames.inbound_request(&request);
@@ -167,6 +180,7 @@ impl CoreHandle {
             core.prices = Some(Prices::from(&policy));
             core.ledger.policy_told(core.hub, &policy, super::now_ms());
             core.outlet.frames = super::Frames::default();
+            core.agreed.clear();
             core.outlet.session = Some(Session { id, frames, hold });
             let node = core.hub;
             core.mail.push_back(Mail::SessionUp { node, session: id });
@@ -181,6 +195,7 @@ impl CoreHandle {
                 core.outlet.session = None;
             }
             core.inbound.clear();
+            core.agreed.clear();
             core.mail.push_back(Mail::SessionDown { session: id });
         })));
     }

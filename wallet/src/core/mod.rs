@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use channel::amount::Msat;
 use channel::bug::{self, Bug};
 use channel::event::{AcceptRequest, Command, RecoverRequest, Role};
 use channel::ids::{ChannelId, OwnerId, SessionId};
@@ -103,10 +104,20 @@ pub struct Core {
     owners: Owners,
     payments: BTreeMap<u64, Vec<oneshot::Sender<Ended>>>,
     inbound: BTreeMap<[u8; 16], oneshot::Sender<Result<ChannelId, pb::ErrorDetail>>>,
+    /// Channels that the hub was asked for over this connection and has not proposed yet.
+    agreed: BTreeMap<ChannelId, Agreed>,
     snapshot_wanted: bool,
     pruned_ms: u64,
     began: std::time::Instant,
     stopping: bool,
+}
+
+/// What this wallet agrees to when the hub proposes a channel that it was asked for. It holds for the connection over which
+/// the hub was asked, because the opening does, and for one proposal: then the channel itself knows its price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    pub capacity_sat: u64,
+    pub max_price_msat: Msat,
 }
 
 /// Bits of a channel's number that count within one start: 16 million, more than a hub that proposes channels without end
@@ -384,6 +395,7 @@ impl Core {
         }
         let opens = !known && matches!(messages.first(), Some(Message::OpenChannel(_)));
         if opens && let Message::OpenChannel(message) = messages.remove(0) {
+            let max_price_msat = self.take_agreement(&channel, message.capacity_sat);
             let mut key = [0; 32];
             rand::rngs::OsRng.fill_bytes(&mut key);
             let Some(owner) = self.owners.take() else {
@@ -397,6 +409,7 @@ impl Core {
                 counterparty_node: node,
                 key_id: channel::bytes::KeyId::from_bytes(key),
                 reserve_script: bitcoin::ScriptBuf::new(),
+                max_price_msat,
                 session,
             };
             if messages.is_empty() {
@@ -405,6 +418,12 @@ impl Core {
             self.outlet.accept_opening(request, message, Credit::none());
         }
         self.mail.push_back(Mail::Peer { session, node, channel, messages, credit });
+    }
+
+    /// The most that this wallet pays for a channel of this capacity: nothing unless it asked for just that.
+    fn take_agreement(&mut self, channel: &ChannelId, capacity_sat: u64) -> Msat {
+        let agreed = self.agreed.remove(channel).filter(|agreed| agreed.capacity_sat == capacity_sat);
+        agreed.map_or(Msat::ZERO, |agreed| agreed.max_price_msat)
     }
 
     /// The hub knows a channel that this wallet does not, and kept what the wallet sealed for itself: its data was lost. The

@@ -33,7 +33,7 @@ use crate::ledger::{Ledger, Prices, RestoreError};
 use crate::router::WalletRouter;
 
 /// Version of the logic that folds the inputs: raised when old inputs would be understood differently.
-pub const LOGIC_VERSION: u32 = 2;
+pub const LOGIC_VERSION: u32 = 3;
 
 /// The desk's number among the machines.
 pub const DESK: MachineId = MachineId(2);
@@ -202,6 +202,7 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
         owners: Owners { epoch, next: 0 },
         payments: std::collections::BTreeMap::new(),
         inbound: std::collections::BTreeMap::new(),
+        agreed: std::collections::BTreeMap::new(),
         snapshot_wanted: false,
         pruned_ms: 0,
         began: std::time::Instant::now(),

@@ -292,6 +292,11 @@ impl Ledger {
         }
     }
 
+    /// This wallet's node key.
+    pub fn node_id(&self) -> Point {
+        self.signer.node_id()
+    }
+
     /// This hub's policy as it was told last, in this process or an earlier one.
     pub fn policy(&self, hub: &Point) -> Option<HubPolicy> {
         let told = self.state.policy.as_ref().filter(|told| told.hub == *hub)?;

@@ -24,6 +24,7 @@ use super::{HUB_PATIENCE, Service, asked, fresh, refused, stopping, wrong_field}
 use crate::core::Stopped;
 use crate::history::{self, ChannelEnd, ClosedChannel};
 use crate::ledger::state::Made;
+use crate::limits::MAX_UNASKED_INBOUND_SHARE;
 
 /// Rows of ended channels read at once; a wallet has few.
 const ENDED_CHANNELS: usize = 1_000;
@@ -184,10 +185,18 @@ impl Service {
             })
         });
         noted.await.map_err(stopping)?.map_err(refused)?;
-        let asking = self.core.request_inbound(InboundRequest { request_id, amount_sat });
+        let max_fee_sat = match request.max_fee_sat {
+            Some(sat) => proto::fields::number("max_fee_sat", sat, 0, Amount::MAX_MONEY.to_sat())
+                .map_err(wrong_field)?,
+            None => {
+                let policy = self.core.ask(|core| core.hub_policy()).await.map_err(stopping)?;
+                policy.map_or(0, |policy| unasked_fee_sat(&policy, amount_sat))
+            }
+        };
+        let asking = self.core.request_inbound(InboundRequest { request_id, amount_sat, max_fee_sat });
         let answered = asking.await.map_err(stopping)?.ok_or_else(offline)?;
         match tokio::time::timeout(HUB_PATIENCE, answered).await {
-            Ok(Ok(Ok(id))) => Ok(pb::RequestInboundResponse { channel_id: bytes(&id.0) }),
+            Ok(Ok(Ok(id))) => Ok(pb::RequestInboundResponse { channel_id: bytes(&id.0), max_fee_sat }),
             Ok(Ok(Err(refusal))) => Err(from_detail(refusal)),
             Ok(Err(_)) => Err(offline()),
             Err(_) => Err(status_with_advice(
@@ -353,6 +362,15 @@ impl Service {
     }
 }
 
+/// What is paid for a channel of the hub's where the caller names no limit: what the hub says that it costs, unless that is
+/// out of proportion, and the coin, which is worth what it costs.
+fn unasked_fee_sat(policy: &hub::HubPolicy, capacity_sat: u64) -> u64 {
+    let proportional = u128::from(capacity_sat) * u128::from(policy.inbound_fee_ppm) / 1_000_000;
+    let fee_sat = policy.inbound_fee_base_sat.saturating_add(u64::try_from(proportional).unwrap_or(u64::MAX));
+    let most_sat = capacity_sat / MAX_UNASKED_INBOUND_SHARE;
+    fee_sat.min(most_sat).saturating_add(policy.inbound_reserve_sat).min(Amount::MAX_MONEY.to_sat())
+}
+
 pub(super) fn unreadable(error: impl std::fmt::Display) -> Status {
     status(ErrorCode::Fault, error.to_string())
 }
@@ -396,5 +414,28 @@ fn closed_channel(ended: &ClosedChannel, hub_key: &channel::keys::Point) -> hub:
         },
         ChannelEnd::Aborted { why } => aborted(why, channel),
         ChannelEnd::GivenUp => aborted("the opening ended before anything reached the chain", channel),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_limit_a_channel_costs_what_the_hub_says_and_never_more_than_a_tenth_of_it() {
+        let policy = |base, ppm, coin| hub::HubPolicy {
+            inbound_fee_base_sat: base,
+            inbound_fee_ppm: ppm,
+            inbound_reserve_sat: coin,
+            ..hub::HubPolicy::default()
+        };
+        for (prices, capacity_sat, expected) in [
+            (policy(1_000, 1_000, 10_000), 1_000_999, 12_000),
+            (policy(0, 0, 10_000), 1_000_000, 10_000),
+            (policy(50_000, 100_000, 0), 1_000_000, 100_000),
+            (policy(u64::MAX, u32::MAX, u64::MAX), 1_000_000, Amount::MAX_MONEY.to_sat()),
+        ] {
+            assert_eq!(unasked_fee_sat(&prices, capacity_sat), expected);
+        }
     }
 }

@@ -6,6 +6,7 @@ use super::super::htlc::{Htlcs, Removal, Route};
 use super::super::state::{Forwarded, Phase, Place, State};
 use super::Out;
 use super::rounds::stream_of;
+use crate::amount::Msat;
 use crate::effect::{Effect, Report};
 use crate::failure::FailureReason;
 use crate::forward::{ForwardKey, ForwardResult, Internal, Offer, RouteChoice};
@@ -158,7 +159,7 @@ impl State {
             return None;
         }
         let key = ForwardKey { incoming: self.names.owner, htlc_id: id, attempt: route.attempt };
-        let offer = offer_of(&htlc.add, key, route.sign_by_height);
+        let offer = offer_of(&htlc.add, self.part_of(Side::Counterparty, id), key, route.sign_by_height);
         Some(Effect::Internal { to: route.to, message: Internal::Offer(offer) })
     }
 
@@ -218,11 +219,12 @@ impl State {
     }
 }
 
-/// What a received HTLC asks the next owner for: what its instruction says, or itself at the last hop.
-fn offer_of(add: &UpdateAddHtlc, key: ForwardKey, sign_by_height: u32) -> Offer {
+/// What a received HTLC asks the next owner for: what its instruction says, or itself at the last hop. There the payer
+/// paid also what was kept of it as a part of the channel's price.
+fn offer_of(add: &UpdateAddHtlc, part: Msat, key: ForwardKey, sign_by_height: u32) -> Offer {
     let (amount_msat, cltv_expiry) = match add.forward {
         Some(forward) => (forward.amount_msat, forward.cltv_expiry),
-        None => (add.amount_msat, add.cltv_expiry),
+        None => (add.amount_msat.saturating_add(part), add.cltv_expiry),
     };
     Offer {
         key,

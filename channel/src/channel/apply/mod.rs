@@ -40,6 +40,10 @@ impl State {
     pub(super) fn apply(&mut self, input: &Kind, out: &mut Out<'_>) {
         match input {
             Kind::AddReceived { add, refused } => self.add_received(add, *refused),
+            Kind::PricedAddReceived { add, refused, deducted_msat } => {
+                self.hold_part(add.id, *deducted_msat);
+                self.add_received(add, *refused);
+            }
             Kind::FulfillReceived { id, preimage } => self.fulfill_received(*id, *preimage, out),
             Kind::FailReceived { id, reason } => self.fail_received(*id, *reason, out),
             Kind::CommitmentReceived { signatures, sealed } => {
@@ -60,7 +64,7 @@ impl State {
             Kind::Reestablished { missing } => self.reestablished(*missing, out),
             Kind::ProvenBehind { number } => self.proven_behind(*number, out),
             // A first input makes the channel; it is never applied to one.
-            Kind::Opened(_) | Kind::Accepted(_) | Kind::Recovered(_) => {}
+            Kind::Opened(_) | Kind::Accepted(_) | Kind::Recovered(_) | Kind::Priced { .. } => {}
             Kind::AcceptReceived { minimum_depth, counterparty, reserve_coin } => {
                 self.accept_received(*minimum_depth, counterparty, reserve_coin.clone(), out);
             }

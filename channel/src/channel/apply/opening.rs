@@ -51,6 +51,7 @@ impl State {
             shutdowns: Shutdowns::default(),
             closing: Closing::default(),
             onchain: None,
+            price: None,
         }
     }
 
@@ -93,6 +94,13 @@ impl State {
         self.terms.minimum_depth = minimum_depth;
         self.terms.counterparty = Some(counterparty.clone());
         self.counterparty = Some(their_first(counterparty));
+        if reserve_coin.is_some()
+            && let Some(price) = &mut self.price
+        {
+            price.add_coin();
+        }
+        self.terms.reserve_script =
+            reserve_coin.as_ref().map(|coin| coin.script_pubkey.clone()).unwrap_or_default();
         self.phase = Phase::Building;
         let (script, amount) = (self.funding_script(), self.funding_amount());
         out.push(Effect::BuildFunding { script, amount, reserve_coin });

@@ -2,8 +2,10 @@
 
 use super::super::books::Entry;
 use super::super::htlc::{HtlcState, Htlcs, Next, Offered, Received, Removal, Step, Which};
+use super::super::price::HtlcEnd;
 use super::super::state::{LastSent, OwnUpdate, Place, State};
 use super::Out;
+use crate::amount::Msat;
 use crate::bug::{self, Bug};
 use crate::commitment::CommitmentSignatures;
 use crate::effect::{Effect, Report, ToSend};
@@ -63,7 +65,8 @@ impl State {
     /// Gives an offer the next id and puts it into the commitment that is being signed.
     fn take_up(&mut self, offer: Offer, out: &mut Out<'_>) {
         let id = self.htlcs.next_offered_id;
-        let trimmed = self.is_trimmed(offer.amount_msat);
+        let amount_msat = self.keep_part(id, &offer);
+        let trimmed = self.is_trimmed(amount_msat);
         self.htlcs.index.forget_queued(offer.sign_by_height);
         if let Some(forwarded) = self.forwards.get_mut(&(offer.key.incoming, offer.key.htlc_id)) {
             forwarded.place = Place::Live(id);
@@ -73,7 +76,7 @@ impl State {
             trimmed,
             add: UpdateAddHtlc {
                 id,
-                amount_msat: offer.amount_msat,
+                amount_msat,
                 payment_hash: offer.payment_hash,
                 cltv_expiry: offer.cltv_expiry,
                 recipient: offer.recipient,
@@ -86,6 +89,21 @@ impl State {
         });
         self.updates.signed.push(OwnUpdate::Add(id));
         self.send(ToSend::AddHtlc { id }, out);
+    }
+
+    /// Keeps what the price takes of an offer, which was counted with its whole amount while it waited. Answers what the
+    /// HTLC is for.
+    fn keep_part(&mut self, id: u64, offer: &Offer) -> Msat {
+        let (whole, part) = (offer.amount_msat, self.part_to_keep(offer));
+        let Some(amount) = whole.checked_sub(part).filter(|_| !part.is_zero()) else { return whole };
+        self.hold_part(id, part);
+        let (was_trimmed, trimmed) = (self.is_trimmed(whole), self.is_trimmed(amount));
+        self.books.counterparty.withdraw(Entry { offerer: Side::Holder, amount: whole });
+        self.books.counterparty.enter(Entry { offerer: Side::Holder, amount });
+        self.htlcs.index.land(Side::Holder, whole, was_trimmed);
+        self.htlcs.index.end_exposure(whole, was_trimmed);
+        self.htlcs.index.mention(Side::Holder, amount, trimmed);
+        amount
     }
 
     /// `commitment_signed` of theirs, and our revocation of the commitment before: one step, because nothing
@@ -254,8 +272,9 @@ impl State {
         let htlc = self.htlcs.remove_offered(id).expect(MOVING);
         match htlc.removal.as_ref().expect(DECIDED) {
             // Told when the preimage came.
-            Removal::Fulfilled(_) => {}
+            Removal::Fulfilled(_) => self.pay_part(Side::Holder, &htlc.add, out),
             Removal::Failed(reason) => {
+                self.end_part(Side::Holder, id, HtlcEnd::Failed);
                 self.resolve(htlc.key, id, ForwardResult::Failed { reason: *reason }, out);
             }
         }
@@ -265,7 +284,23 @@ impl State {
     /// An HTLC of theirs is in no commitment any more.
     fn received_gone(&mut self, id: u64, out: &mut Out<'_>) {
         let htlc = self.htlcs.remove_received(id).expect(MOVING);
+        match htlc.removal.as_ref().expect(DECIDED) {
+            Removal::Fulfilled(_) => self.pay_part(Side::Counterparty, &htlc.add, out),
+            Removal::Failed(_) => {
+                self.end_part(Side::Counterparty, id, HtlcEnd::Failed);
+            }
+        }
         out.report(self.received_report(htlc));
+    }
+
+    /// What was kept of a fulfilled HTLC is paid for good.
+    fn pay_part(&mut self, offerer: Side, add: &UpdateAddHtlc, out: &mut Out<'_>) {
+        let amount_msat = self.end_part(offerer, add.id, HtlcEnd::Fulfilled);
+        if let Some(price) = &self.price
+            && !amount_msat.is_zero()
+        {
+            out.report(Report::PricePaid { amount_msat, unpaid_msat: price.unpaid() });
+        }
     }
 
     /// The attempt and the owner that an HTLC went to last: if it was refused without asking anybody, the attempt 0 of

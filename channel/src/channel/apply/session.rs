@@ -3,6 +3,7 @@
 use super::super::books::Entry;
 use super::super::htlc::HtlcState;
 use super::super::input::Missing;
+use super::super::price::HtlcEnd;
 use super::super::state::{Connection, LastSent, OwnUpdate, Phase, State};
 use super::Out;
 use super::updates::removal_message;
@@ -87,6 +88,7 @@ impl State {
     }
 
     fn forget_their_adds(&mut self) {
+        let mut forgotten = Vec::new();
         let htlcs = &mut self.htlcs;
         let mut moving = std::mem::take(&mut htlcs.moving_received);
         moving.retain(|id| htlcs.received.get(id).is_some_and(|htlc| htlc.state != HtlcState::AddSent));
@@ -102,6 +104,10 @@ impl State {
             htlcs.next_received_id = id;
             self.books.holder.withdraw(Entry { offerer: Side::Counterparty, amount });
             self.updates.expected -= 1;
+            forgotten.push(id);
+        }
+        for id in forgotten {
+            self.end_part(Side::Counterparty, id, HtlcEnd::Failed);
         }
     }
 

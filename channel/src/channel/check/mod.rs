@@ -14,6 +14,7 @@ mod updates;
 use super::input::{Input, Kind};
 use super::state::{Connection, Phase};
 use super::{Channel, Checked, Context};
+use crate::amount::Msat;
 use crate::effect::{Effect, OpeningFailure};
 use crate::error::{FailureCause, Refusal, Rejection};
 use crate::event::{Command, Event, FailRequest};
@@ -55,6 +56,7 @@ impl Channel {
                 | Message::FundingSigned(_)
                 | Message::ChannelReady
                 | Message::UpdateAddHtlc(_)
+                | Message::PricedAddHtlc { .. }
                 | Message::UpdateFulfillHtlc { .. }
                 | Message::UpdateFailHtlc { .. }
                 | Message::CommitmentSigned(_)
@@ -67,7 +69,8 @@ impl Channel {
             Connection::Online(_) => {}
         }
         match message {
-            Message::UpdateAddHtlc(add) => self.check_add(add, context),
+            Message::UpdateAddHtlc(add) => self.check_add(add, Msat::ZERO, context),
+            Message::PricedAddHtlc { add, deducted_msat } => self.check_add(add, deducted_msat, context),
             Message::UpdateFulfillHtlc { id, preimage } => self.check_fulfill(id, preimage),
             Message::UpdateFailHtlc { id, reason } => self.check_fail(id, reason),
             Message::CommitmentSigned(signed) => self.check_commitment_signed(signed, context),
@@ -166,6 +169,7 @@ impl Channel {
             | Message::FundingSigned(_)
             | Message::ChannelReady
             | Message::UpdateAddHtlc(_)
+            | Message::PricedAddHtlc { .. }
             | Message::UpdateFulfillHtlc { .. }
             | Message::UpdateFailHtlc { .. }
             | Message::CommitmentSigned(_)

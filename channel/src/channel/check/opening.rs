@@ -7,6 +7,7 @@ use super::rounds::check_sealed;
 use super::{Verdict, decided, refused};
 use crate::amount::Msat;
 use crate::channel::input::{First, Input, Kind};
+use crate::channel::price::Price;
 use crate::channel::state::{Names, Phase, Terms};
 use crate::channel::{Channel, Checked, Context};
 use crate::commitment::{CommitmentSignatures, CommitmentSpec};
@@ -14,7 +15,7 @@ use crate::effect::Effect;
 use crate::error::{ParameterFlaw, Refusal, Rejection, Violation};
 use crate::event::{AcceptRequest, OpenRequest};
 use crate::format::CommitmentFormat;
-use crate::funding::check_funding_output;
+use crate::funding::{FundingFlaw, check_funding_output};
 use crate::keys::CompactSignature;
 use crate::limits::{
     MAX_DUST_HTLCS, MAX_DUST_LIMIT, MAX_HTLCS_WITH_OUTPUT, MAX_MINIMUM_DEPTH, MAX_PAYOUT_SCRIPT_LENGTH,
@@ -42,6 +43,8 @@ impl Channel {
             key_id,
             capacity_sat,
             reserve_sat,
+            price_msat,
+            reserve_price_msat,
             session,
         } = request;
         let names = Names { owner, channel_id, role, counterparty_node, key_id };
@@ -51,7 +54,12 @@ impl Channel {
         let minimum_depth = policy.minimum_depth;
         let terms = Terms { opener: Side::Holder, minimum_depth, reserve_sat, ..terms };
         check_own(&terms)?;
-        Ok(Input(Kind::Opened(Box::new(First { names, terms, session }))))
+        check_price(price_msat.saturating_add(reserve_price_msat), capacity(&terms))?;
+        let first = Box::new(First { names, terms, session });
+        Ok(Input(match Price::agreed(price_msat, reserve_price_msat) {
+            Some(price) => Kind::Priced { first, price },
+            None => Kind::Opened(first),
+        }))
     }
 
     /// Checks the counterparty's proposal of a channel. The input is its first.
@@ -60,11 +68,28 @@ impl Channel {
         message: &OpenChannel,
         context: &Context<'_>,
     ) -> Result<Input, Rejection> {
-        let AcceptRequest { owner, channel_id, role, counterparty_node, key_id, reserve_script, session } =
-            request;
+        let AcceptRequest {
+            owner,
+            channel_id,
+            role,
+            counterparty_node,
+            key_id,
+            reserve_script,
+            max_price_msat,
+            session,
+        } = request;
         let names = Names { owner, channel_id, role, counterparty_node, key_id };
         let policy = context.policy;
-        let OpenChannel { format, capacity_sat, dust_limit_sat, minimum_depth, opener } = message;
+        let OpenChannel {
+            format,
+            capacity_sat,
+            dust_limit_sat,
+            minimum_depth,
+            opener,
+            price_msat,
+            reserve_sat,
+            reserve_price_msat,
+        } = message;
         if CommitmentFormat::from_negotiated_name(format) != Some(FORMAT) {
             return Err(Refusal::from(ParameterFlaw::UnsupportedFormat { name: format.clone() }).into());
         }
@@ -76,12 +101,20 @@ impl Channel {
             opener: Side::Counterparty,
             minimum_depth: policy.minimum_depth.max(*minimum_depth),
             counterparty: Some(opener.clone()),
+            reserve_sat: *reserve_sat,
             reserve_script,
             ..terms
         };
         check_own(&terms)?;
         check_side(opener, &terms, policy.max_to_self_delay_blocks).map_err(Refusal::Parameters)?;
-        Ok(Input(Kind::Accepted(Box::new(First { names, terms, session }))))
+        let coin_msat = if takes_coin(&terms) { *reserve_price_msat } else { Msat::ZERO };
+        let price_msat = price_msat.saturating_add(coin_msat);
+        check_price(price_msat, max_price_msat.min(capacity(&terms)))?;
+        let first = Box::new(First { names, terms, session });
+        Ok(Input(match Price::agreed(price_msat, Msat::ZERO) {
+            Some(price) => Kind::Priced { first, price },
+            None => Kind::Accepted(first),
+        }))
     }
 
     /// Opener: the answer to our proposal. It had our wishes, so what does not fit them is a violation.
@@ -140,7 +173,26 @@ impl Channel {
         let outpoint = OutPoint { txid: transaction.compute_txid(), vout: output_index };
         crate::funding::check_funding(&transaction, outpoint, &self.expected_funding())
             .map_err(Refusal::WrongFunding)?;
+        self.check_reserve_coin(Some(&transaction)).map_err(Refusal::WrongFunding)?;
         decided(Kind::FundingBuilt { transaction: Box::new(transaction), outpoint })
+    }
+
+    /// Whether the funding transaction pays the coin that the accepter asked for and was offered.
+    fn check_reserve_coin(&self, transaction: Option<&Transaction>) -> Result<(), FundingFlaw> {
+        let Some(coin) = self.agreed_coin() else { return Ok(()) };
+        if transaction.is_some_and(|transaction| transaction.output.contains(&coin)) {
+            return Ok(());
+        }
+        Err(FundingFlaw::NoReserveCoin { expected: coin.value })
+    }
+
+    /// The coin that the funding transaction pays to the accepter, once both know of it.
+    pub(in super::super) fn agreed_coin(&self) -> Option<TxOut> {
+        let terms = &self.state.terms;
+        takes_coin(terms).then(|| TxOut {
+            value: Amount::from_sat(terms.reserve_sat),
+            script_pubkey: terms.reserve_script.clone(),
+        })
     }
 
     fn expected_funding(&self) -> TxOut {
@@ -157,8 +209,13 @@ impl Channel {
         if self.state.phase != Phase::Accepted {
             return refused(Refusal::UnexpectedMessage);
         }
-        let FundingCreated { outpoint, signature, sealed } = created;
+        let FundingCreated { outpoint, signature, transaction, sealed } = created;
         check_sealed(&sealed)?;
+        if let Some(transaction) = &transaction {
+            crate::funding::check_funding(transaction, outpoint, &self.expected_funding())
+                .map_err(Refusal::WrongFunding)?;
+        }
+        self.check_reserve_coin(transaction.as_ref()).map_err(Refusal::WrongFunding)?;
         let parameters = ChannelContext::new(self.parameters(outpoint))
             .map_err(|error| Violation::Parameters(ParameterFlaw::InvalidPoint(error.0)))?;
         self.verify_commitment_0(&parameters, &signature, context)?;
@@ -259,6 +316,20 @@ fn check_capacity(capacity_sat: u64, policy: &Policy) -> Result<(), Refusal> {
         return Err(ParameterFlaw::CapacityTooLarge { capacity_sat, maximum_sat }.into());
     }
     Ok(())
+}
+
+/// Whether a channel costs no more than may be asked for it.
+fn check_price(price: Msat, maximum: Msat) -> Result<(), Refusal> {
+    if price <= maximum { Ok(()) } else { Err(ParameterFlaw::PriceTooHigh { price, maximum }.into()) }
+}
+
+fn capacity(terms: &Terms) -> Msat {
+    Msat::from_sat(Amount::from_sat(terms.capacity_sat)).unwrap_or(Msat::MAX)
+}
+
+/// Whether the accepter asks for a coin, and is offered one.
+fn takes_coin(terms: &Terms) -> bool {
+    terms.reserve_sat > 0 && !terms.reserve_script.is_empty()
 }
 
 fn check_depth(minimum_depth: u32, minimum: u32) -> Result<(), ParameterFlaw> {

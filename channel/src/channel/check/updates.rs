@@ -2,6 +2,7 @@
 
 use super::limits::NewHtlc;
 use super::{Verdict, decided};
+use crate::amount::Msat;
 use crate::bug::{self, Bug};
 use crate::channel::htlc::HtlcState;
 use crate::channel::input::Kind;
@@ -13,7 +14,12 @@ use crate::message::{Preimage, UpdateAddHtlc};
 use crate::parameters::Side;
 
 impl Channel {
-    pub(super) fn check_add(&self, add: UpdateAddHtlc, context: &Context<'_>) -> Verdict {
+    pub(super) fn check_add(
+        &self,
+        add: UpdateAddHtlc,
+        deducted_msat: Msat,
+        context: &Context<'_>,
+    ) -> Verdict {
         if self.state.phase == Phase::AwaitingConfirmation {
             return Err(Violation::AddBeforeReady.into());
         }
@@ -36,8 +42,15 @@ impl Channel {
             payload: &add.payload,
         })
         .map_err(Violation::from)?;
+        let maximum = self.state.most_kept_of(&add);
+        if deducted_msat > maximum {
+            return Err(Violation::PriceExceeded { deducted: deducted_msat, maximum }.into());
+        }
         let refused = self.refusal_of_theirs(&add, context);
-        decided(Kind::AddReceived { add, refused })
+        decided(match deducted_msat {
+            Msat::ZERO => Kind::AddReceived { add, refused },
+            deducted_msat => Kind::PricedAddReceived { add, refused, deducted_msat },
+        })
     }
 
     /// Limits of ours that are no rules of the protocol: the HTLC is taken, and failed once that is possible.
@@ -53,7 +66,7 @@ impl Channel {
     }
 
     /// What trimmed HTLCs would put at risk with one more of this amount.
-    pub(super) fn exposure_with(&self, amount: crate::amount::Msat) -> crate::amount::Msat {
+    pub(super) fn exposure_with(&self, amount: Msat) -> Msat {
         let exposure = self.state.htlcs.index.dust_exposure;
         if self.state.is_trimmed(amount) { exposure.saturating_add(amount) } else { exposure }
     }

@@ -106,7 +106,7 @@ fn message() -> impl Strategy<Value = Message> {
     );
     let funding = (signature(), blob()).prop_map(|(signature, sealed)| {
         let outpoint = bitcoin::OutPoint::null();
-        Message::FundingCreated(FundingCreated { outpoint, signature, sealed })
+        Message::FundingCreated(FundingCreated { outpoint, signature, transaction: None, sealed })
     });
     let signed = (signature(), blob())
         .prop_map(|(signature, sealed)| Message::FundingSigned(FundingSigned { signature, sealed }));
@@ -114,6 +114,7 @@ fn message() -> impl Strategy<Value = Message> {
         .prop_map(|(terms, signature)| Message::ClosingTicket(Ticket { terms, signature }));
     prop_oneof![
         8 => add().prop_map(Message::UpdateAddHtlc),
+        2 => (add(), msat()).prop_map(|(add, deducted_msat)| Message::PricedAddHtlc { add, deducted_msat }),
         4 => (number(), 0u64..5).prop_map(|(id, number)| {
             Message::UpdateFulfillHtlc { id, preimage: preimage(number) }
         }),
@@ -248,7 +249,7 @@ fn snapshots_and_inputs_name_what_is_wrong_with_their_bytes() {
     assert_eq!(decode(&longer), Err(DecodeError::TrailingBytes));
     let mut other = good.clone();
     other[0] = 9;
-    assert_eq!(decode(&other), Err(DecodeError::UnknownVersion { found: 9, expected: 2 }));
+    assert_eq!(decode(&other), Err(DecodeError::UnknownVersion { found: 9, expected: 3 }));
     let mut richer = pair.hub.channel().clone();
     richer.state.books.holder.latest.holder = Msat::from_u32(1);
     assert_eq!(decode(&richer.encode_snapshot()), Err(DecodeError::Inconsistent));
@@ -263,14 +264,15 @@ fn snapshots_and_inputs_name_what_is_wrong_with_their_bytes() {
 }
 
 #[test]
-fn a_snapshot_from_before_channels_knew_the_chain_is_migrated() {
+fn snapshots_from_before_channels_knew_prices_or_the_chain_are_migrated() {
     let pair = scene(5);
-    let now = pair.hub.channel().encode_snapshot();
-    let (absent, rest) = now.split_last().unwrap();
-    assert_eq!(*absent, 0);
-    let mut before = rest.to_vec();
-    before[0] = 1;
-    assert_eq!(Channel::decode_snapshot(&before).unwrap().state_hash(), pair.hub.channel().state_hash());
+    let mut before = pair.hub.channel().encode_snapshot();
+    for version in [2, 1] {
+        assert_eq!(before.pop(), Some(0), "the last field is absent");
+        before[0] = version;
+        let hash = pair.hub.channel().state_hash();
+        assert_eq!(Channel::decode_snapshot(&before).unwrap().state_hash(), hash);
+    }
 }
 
 #[test]

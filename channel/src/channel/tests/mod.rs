@@ -11,6 +11,7 @@ mod onchain;
 mod onchain_model;
 mod pair;
 mod parameters;
+mod price;
 mod recovery;
 mod refusals;
 mod review;

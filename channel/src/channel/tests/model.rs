@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::pair::*;
+use crate::amount::Msat;
 use crate::channel::PhaseView;
 use crate::closing::ClosingTerms;
 use crate::event::Command;
@@ -91,7 +92,10 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new(opener: Who) -> Self {
-        let mut pair = Pair::open(opener);
+        Self::of(Pair::open(opener), opener)
+    }
+
+    fn of(mut pair: Pair, opener: Who) -> Self {
         // Both must have something to spend.
         pair.offer(opener, 0, 400_000_000);
         pair.run();
@@ -305,6 +309,26 @@ proptest! {
         model.finish();
         model.check();
         let end = model.pair.hub.channel().view().holder_msat.to_u64();
+        prop_assert_eq!(end + model.wallet.earned, start + model.hub.earned);
+    }
+
+    #[test]
+    fn a_price_is_kept_of_what_is_paid_and_both_ends_agree_how_much_is_left(
+        price in prop_oneof![1u64..100_000, 100_000u64..900_000_000],
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let mut model = Model::of(Pair::open_at(Msat::new(price).unwrap()), Who::Hub);
+        let unpaid = |end: &End| end.channel().view().price_unpaid_msat.to_u64();
+        let start = model.pair.hub.channel().view().holder_msat.to_u64() + unpaid(&model.pair.hub);
+        for op in &ops {
+            model.step(op);
+            let left = |end: &End| end.channel().state.price.as_ref().unwrap().left();
+            prop_assert!(left(&model.pair.hub) <= left(&model.pair.wallet), "the hub never keeps more than is granted");
+        }
+        model.finish();
+        model.check();
+        prop_assert_eq!(unpaid(&model.pair.hub), unpaid(&model.pair.wallet));
+        let end = model.pair.hub.channel().view().holder_msat.to_u64() + unpaid(&model.pair.hub);
         prop_assert_eq!(end + model.wallet.earned, start + model.hub.earned);
     }
 

@@ -130,6 +130,8 @@ impl End {
             key_id: KeyId::from_bytes([1; 32]),
             capacity_sat: CAPACITY_SAT,
             reserve_sat: 0,
+            price_msat: Msat::ZERO,
+            reserve_price_msat: Msat::ZERO,
             session: SessionId(session),
         }
     }
@@ -142,6 +144,7 @@ impl End {
             counterparty_node: peer.signer.node_id(),
             key_id: KeyId::from_bytes([2; 32]),
             reserve_script: bitcoin::ScriptBuf::new(),
+            max_price_msat: Msat::ZERO,
             session: SessionId(session),
         }
     }
@@ -319,31 +322,54 @@ impl Pair {
 
     /// Both ends have proposed and accepted; the opener is asked to build the funding.
     pub(super) fn proposed(opener: Who) -> Self {
-        let mut pair = Self::new();
+        Self::new().propose(opener, Msat::ZERO)
+    }
+
+    /// The accepter agrees to pay so much for it.
+    fn propose(mut self, opener: Who, price_msat: Msat) -> Self {
+        let pair = &mut self;
         let (open, accept) = pair.ends(opener);
-        let input = Channel::check_open(open.open_request(1, accept), &open.context()).unwrap();
+        let request = OpenRequest { price_msat, ..open.open_request(1, accept) };
+        let input = Channel::check_open(request, &open.context()).unwrap();
         open.begin(&input);
         let Some(Message::OpenChannel(proposal)) = open.outbox.pop_front() else { panic!("no proposal") };
-        let request = accept.accept_request(1, open);
+        let request = AcceptRequest { max_price_msat: price_msat, ..accept.accept_request(1, open) };
         let input = Channel::check_accept(request, &proposal, &accept.context()).unwrap();
         accept.begin(&input);
         pair.settle();
-        pair
+        self
     }
 
     /// The funding is built and signed by both, not yet in a block.
     pub(super) fn funded(opener: Who) -> Self {
-        let mut pair = Self::proposed(opener);
+        Self::proposed(opener).fund(opener)
+    }
+
+    fn fund(mut self, opener: Who) -> Self {
+        let pair = &mut self;
         let transaction = pair.end(opener).funding_transaction();
         let command = Command::FundingBuilt { transaction, output_index: 1 };
         pair.end(opener).command(command).unwrap();
         pair.settle();
-        pair
+        self
     }
 
     /// Open at both ends, all messages delivered, nothing left over from the opening.
     pub(super) fn open(opener: Who) -> Self {
-        let mut pair = Self::funded(opener);
+        Self::funded(opener).confirm()
+    }
+
+    /// Opened by the hub, at a price that the wallet agreed to.
+    pub(super) fn open_at(price_msat: Msat) -> Self {
+        Self::new().opened_at(price_msat)
+    }
+
+    pub(super) fn opened_at(self, price_msat: Msat) -> Self {
+        self.propose(Who::Hub, price_msat).fund(Who::Hub).confirm()
+    }
+
+    fn confirm(mut self) -> Self {
+        let pair = &mut self;
         for who in Who::BOTH {
             pair.end(who).confirm();
         }
@@ -354,7 +380,7 @@ impl Pair {
             end.reports.clear();
             end.effects.clear();
         }
-        pair
+        self
     }
 
     /// Delivers one message to `to`, if one waits.

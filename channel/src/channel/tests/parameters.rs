@@ -34,6 +34,7 @@ variants!(
         InvalidPoint,
         SameFundingKey,
         NonStandardReserveScript,
+        PriceTooHigh,
     ]
 );
 
@@ -120,6 +121,8 @@ fn a_proposal_with_an_unacceptable_parameter_is_refused_by_name() {
         let flaw = ParameterFlaw::DepthOutOfRange { minimum_depth, minimum: 1, maximum };
         case(&|proposal| proposal.minimum_depth = minimum_depth, flaw);
     }
+    let priced = ParameterFlaw::PriceTooHigh { price: Msat::from_u32(1), maximum: Msat::ZERO };
+    case(&|proposal| proposal.price_msat = Msat::from_u32(1), priced);
     let ours = pair.wallet.signer.channel_public_keys(&pair.wallet.accept_request(1, &pair.hub).key_id);
     for (change, flaw) in sides() {
         case(&|proposal| change(&mut proposal.opener), flaw);
@@ -192,6 +195,11 @@ fn an_accepter_without_coins_gets_one_if_it_asks_and_one_is_offered() {
 #[test]
 fn a_policy_that_the_counterparty_could_not_accept_opens_no_channel() {
     let mut pair = Pair::new();
+    let over = Msat::from_sat_u32(1_000_001);
+    let request = OpenRequest { price_msat: over, ..pair.hub.open_request(1, &pair.wallet) };
+    let flaw = ParameterFlaw::PriceTooHigh { price: over, maximum: Msat::from_sat_u32(1_000_000) };
+    let expected = Err(Rejection::Refusal(Refusal::Parameters(flaw)));
+    assert_eq!(Channel::check_open(request, &pair.hub.context()), expected);
     let mut case = |change: fn(&mut Policy), flaw: ParameterFlaw| {
         pair.hub.policy = policy();
         change(&mut pair.hub.policy);

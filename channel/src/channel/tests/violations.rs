@@ -47,6 +47,7 @@ variants!(
         TooManyHtlcs,
         TooManyDustHtlcs,
         ExpiryNotAHeight,
+        PriceExceeded,
         WrongPayloadSize,
         AddAfterShutdown,
         AddBeforeReady,
@@ -310,6 +311,15 @@ fn adds() -> Vec<Case> {
 fn adds_in_other_states() -> Vec<Case> {
     let mut cases = Vec::new();
     let message = |id: u64, amount: u64| event(Message::UpdateAddHtlc(UpdateAddHtlc { id, ..add(amount) }));
+    // More than half, more than what is left, and anything where nothing was agreed.
+    let msat = |amount: u64| Msat::new(amount).unwrap();
+    for (price, amount, maximum) in [(5_000, 1_000, 1_000), (700, 1_000, 700), (0, 1_000, 0)] {
+        let end = Pair::open_at(msat(price)).wallet;
+        let kept = |deducted_msat| event(Message::PricedAddHtlc { add: add(amount), deducted_msat });
+        let (deducted, maximum) = (msat(maximum + 1), msat(maximum));
+        let violation = Violation::PriceExceeded { deducted, maximum };
+        cases.push(Case::new(end, kept(maximum), kept(deducted), violation));
+    }
     let after = |first: Option<u64>, limit: u16| {
         let mut pair = Pair::open(Who::Hub);
         let holder = &mut pair.wallet.channel.as_mut().unwrap().state.terms.holder;

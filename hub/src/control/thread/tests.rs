@@ -37,6 +37,9 @@ struct Fixture {
     spendable: Option<Amount>,
 }
 
+/// Enough for the largest channel and a coin.
+const MAX_FEE_SAT: u64 = 500 + 1_000 + 10_000;
+
 /// A control thread over the journal in the folder, with what an earlier run left there.
 fn fixture(folder: &Path) -> Fixture {
     let header = Header { logic_version: 1, network: "regtest".into(), owner: b"test".to_vec() };
@@ -61,6 +64,8 @@ fn fixture(folder: &Path) -> Fixture {
             max_sat_per_wallet: 1_500_000,
             max_channels_per_wallet: 2,
             reserve_sat: 10_000,
+            fee_base_sat: 500,
+            fee_ppm: 1_000,
         },
         streams: config::Streams { max_per_wallet: 1, idle_seconds: 100 },
         max_channels_per_wallet: 9,
@@ -102,7 +107,11 @@ impl Fixture {
     }
 
     fn inbound(&mut self, session: SessionId, request_id: [u8; 16], amount_sat: u64) {
-        let request = InboundRequest { request_id, amount_sat };
+        self.inbound_at(session, request_id, amount_sat, MAX_FEE_SAT);
+    }
+
+    fn inbound_at(&mut self, session: SessionId, request_id: [u8; 16], amount_sat: u64, max_fee_sat: u64) {
+        let request = InboundRequest { request_id, amount_sat, max_fee_sat };
         self.turn([ControlMail::Inbound { session, node: PAYER, request, credit: Credit::none() }]);
         self.funds();
     }
@@ -333,6 +342,55 @@ fn each_rule_of_the_hubs_own_openings_is_refused_by_name() {
     assert_eq!(answers(&mut to_wallet), [Err(ErrorCode::DiskNearlyFull)]);
 }
 
+/// The price of the channel, the coin and its price, as the shard is told.
+fn told_prices(hub: &Fixture) -> Option<(Msat, u64, Msat)> {
+    hub.shard.try_iter().find_map(|mail| match mail {
+        Mail::Open { request, .. } => {
+            Some((request.price_msat, request.reserve_sat, request.reserve_price_msat))
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_channel_is_priced_and_no_wallet_pays_more_than_it_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (session, mut to_wallet) = hub.connect(PAYER);
+    hub.inbound_at(session, id(1), 600_000, 1_099);
+    hub.commit();
+    assert_eq!(answers(&mut to_wallet), [Err(ErrorCode::FeeAboveLimit)]);
+    assert_eq!(told_prices(&hub), None);
+    // It is the wallet's first, but what it allows does not cover the coin.
+    hub.inbound_at(session, id(2), 600_000, 11_099);
+    assert_eq!(told_prices(&hub), Some((Msat::from_sat_u32(1_100), 0, Msat::ZERO)));
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (session, _to_wallet) = hub.connect(PAYER);
+    hub.inbound_at(session, id(1), 600_999, 11_100);
+    let coin = Msat::from_sat_u32(10_000);
+    assert_eq!(told_prices(&hub), Some((Msat::from_sat_u32(1_100), 10_000, coin)), "rounded down");
+}
+
+#[test]
+fn where_channels_cost_nothing_coins_do_not_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    (hub.control.setup.inbound.fee_base_sat, hub.control.setup.inbound.fee_ppm) = (0, 0);
+    let (session, _to_wallet) = hub.connect(PAYER);
+    hub.inbound_at(session, id(1), 600_000, 0);
+    assert_eq!(told_prices(&hub), Some((Msat::ZERO, 10_000, Msat::ZERO)));
+}
+
+#[test]
+fn a_channel_has_the_name_that_its_wallet_can_tell_beforehand() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = fixture(folder.path());
+    let (session, _to_wallet) = hub.connect(PAYER);
+    hub.inbound(session, id(1), 600_000);
+    assert_eq!(hub.opening(), Some(ChannelId::of_request(&PAYER, &id(1))));
+}
+
 #[test]
 fn only_a_wallets_first_channel_brings_it_a_coin() {
     let folder = tempfile::tempdir().unwrap();
@@ -376,7 +434,7 @@ fn a_request_repeated_before_the_desk_answers_opens_one_channel() {
     let folder = tempfile::tempdir().unwrap();
     let mut hub = fixture(folder.path());
     let (session, _to_wallet) = hub.connect(PAYER);
-    let request = InboundRequest { request_id: id(1), amount_sat: 500_000 };
+    let request = InboundRequest { request_id: id(1), amount_sat: 500_000, max_fee_sat: MAX_FEE_SAT };
     for _ in 0..2 {
         let (request, credit) = (request.clone(), Credit::none());
         hub.turn([ControlMail::Inbound { session, node: PAYER, request, credit }]);

@@ -80,6 +80,9 @@ fn proposal() -> Message {
         dust_limit_sat: 354,
         minimum_depth: 1,
         opener,
+        price_msat: Msat::ZERO,
+        reserve_sat: 0,
+        reserve_price_msat: Msat::ZERO,
     }))
 }
 
@@ -168,7 +171,7 @@ fn everything_else_goes_to_the_control_thread() {
     let (outgoing, _writer) = outgoing_queue();
     let mut inbox = Inbox::new(&hub.setup, SESSION, NODE, outgoing);
     let relay = Relay { stream: channel::ids::StreamId([1; 16]), kind: RelayKind::Accept };
-    let request = InboundRequest { request_id: [1; 16], amount_sat: 5 };
+    let request = InboundRequest { request_id: [1; 16], amount_sat: 5, max_fee_sat: 0 };
     let contents = Contents { relays: vec![relay], inbound_requests: vec![request], ..Contents::default() };
     let mut credits = 0;
     let counted = |count| {

@@ -249,6 +249,7 @@ impl Process {
             counterparty_node: node,
             key_id: self.fresh_key(),
             reserve_script: bitcoin::ScriptBuf::new(),
+            max_price_msat: Msat::ZERO,
             session,
         }
     }
@@ -271,6 +272,8 @@ impl Process {
             key_id: self.fresh_key(),
             capacity_sat,
             reserve_sat: 0,
+            price_msat: Msat::ZERO,
+            reserve_price_msat: Msat::ZERO,
             session,
         }
     }

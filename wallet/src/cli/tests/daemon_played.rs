@@ -140,7 +140,9 @@ impl Wallet for Service {
         request: Request<pb::RequestInboundRequest>,
     ) -> Answer<pb::RequestInboundResponse> {
         self.0.ask(&request, &request.get_ref().request_id).await?;
-        Ok(Response::new(pb::RequestInboundResponse { channel_id: samples::channel().channel_id }))
+        let max_fee_sat = request.get_ref().max_fee_sat.unwrap_or(1_070);
+        let channel_id = samples::channel().channel_id;
+        Ok(Response::new(pb::RequestInboundResponse { channel_id, max_fee_sat }))
     }
 
     async fn create_invoice(

@@ -24,6 +24,9 @@ fn info_has_the_wallet_its_hub_and_its_chain() {
     assert_eq!(info["block_hash"], txid("09"));
     assert_eq!(info["hub_connected"], false);
     assert_eq!(info["hub_policy"]["max_inbound_sat"], 5_000_000);
+    assert_eq!(info["hub_policy"]["inbound_fee_base_sat"], 1_000);
+    assert_eq!(info["hub_policy"]["inbound_fee_ppm"], 500);
+    assert_eq!(info["hub_policy"]["inbound_reserve_sat"], 10_000);
     assert_eq!(info["newest_event"], 30);
     assert_eq!(info["trouble"], "the hub does not answer");
 }
@@ -108,6 +111,8 @@ fn channel_as_json() -> Value {
         "closing_txid": "",
         "closing_height": 0,
         "paid_sat": 0,
+        "price_msat": 0,
+        "price_unpaid_msat": 0,
         "online_again_by_height": 3_250,
         "failure": "",
         "format": "zero_fee_commitments",
@@ -136,7 +141,11 @@ fn open_names_the_channel_and_the_id_to_repeat_under() {
     assert!(opened.get("channel").is_none());
 
     stage.json(&["open", "--inbound-sat", "70000"]);
-    assert!(stage.played.last("RequestInbound").contains("amount_sat: 70000"));
+    let asked = stage.played.last("RequestInbound");
+    assert!(asked.contains("amount_sat: 70000") && asked.contains("max_fee_sat: None"), "{asked}");
+    let opened = stage.json(&["open", "--inbound-sat", "70000", "--max-fee-sat", "0"]);
+    assert_eq!(opened["max_fee_sat"], 0);
+    assert!(stage.played.last("RequestInbound").contains("max_fee_sat: Some(0)"));
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub fn info() -> pb::GetInfoResponse {
             fee_ppm: 100,
             max_capacity_sat: 16_777_215,
             max_inbound_sat: 5_000_000,
+            inbound_fee_base_sat: 1_000,
+            inbound_fee_ppm: 500,
+            inbound_reserve_sat: 10_000,
             ..hub::HubPolicy::default()
         }),
         version: "0.1.0".into(),
@@ -36,6 +39,17 @@ pub fn info() -> pb::GetInfoResponse {
         chain_ok: true,
         trouble: "the hub does not answer".into(),
         online_again_by_height: 3_250,
+    }
+}
+
+/// Funded by the hub, and not paid for yet.
+pub fn priced(id: Bytes) -> hub::Channel {
+    hub::Channel {
+        channel_id: id,
+        funded_locally: false,
+        price_msat: 11_100_000,
+        price_unpaid_msat: 9_100_500,
+        ..channel()
     }
 }
 
@@ -67,6 +81,8 @@ pub fn channel() -> hub::Channel {
         failure: String::new(),
         format: "zero_fee_commitments".into(),
         paid_sat: 0,
+        price_msat: 0,
+        price_unpaid_msat: 0,
         online_again_by_height: 3_250,
         onchain: None,
     }

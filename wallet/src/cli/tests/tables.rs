@@ -9,6 +9,8 @@ fn info_is_a_list_of_facts() {
     assert!(text.contains("trouble             the hub does not answer\n"), "{text}");
     assert!(text.contains("be online again by  height 3,250\n"), "{text}");
     assert!(text.contains("hub's fee           1 sat + 100 ppm\n"), "{text}");
+    let price = "inbound's price     1,000 sat + 500 ppm, and 10,000 sat for a first coin\n";
+    assert!(text.contains(price), "{text}");
 }
 
 #[test]
@@ -37,6 +39,15 @@ fn channels_stand_in_columns() {
 /// Runs of spaces become one.
 fn squeeze(line: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_channel_that_is_not_paid_for_says_how_much_is_left() {
+    let stage = Stage::new();
+    stage.played.channels(vec![samples::priced(samples::id(0x5f))]);
+    let text = stage.text(&["channels"]);
+    let note = "9,100.500 sat of its price of 11,100 sat to be kept of what comes in\n";
+    assert!(text.ends_with(note), "{text}");
 }
 
 #[test]
@@ -93,7 +104,9 @@ fn a_payment_a_stream_and_an_opening_tell_what_matters() {
     assert!(streamed.contains("ticks settled  1,000 of 1,000\n"), "{streamed}");
     assert!(streamed.contains("took           20.5 s\n"), "{streamed}");
     let opened = stage.text(&["open", "--inbound-sat", "70000"]);
-    assert!(opened.contains("of 70,000 sat is being opened, funded by the hub"), "{opened}");
+    let said =
+        "of 70,000 sat is being opened, funded by the hub, for 1,070 sat at most, kept of what comes in\n";
+    assert!(opened.contains(said), "{opened}");
     assert_eq!(stage.text(&["invoice"]), "lnbcrt1sample\n");
     assert_eq!(stage.text(&["address"]), "bcrt1qsample\n");
     assert_eq!(stage.text(&["stop"]), "stopped\n");
