@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use channel::channel::PhaseView;
 use channel::ids::{ChannelId, OwnerId, StreamId};
 use channel::keys::Point;
 use shard::DirectoryEntry;
@@ -24,6 +26,8 @@ pub struct Directory {
     channels: Striped<ChannelId, Place>,
     names: Striped<OwnerId, ChannelId>,
     streams: RwLock<HashMap<StreamId, Point>>,
+    /// Lines whose channels' funding is in no block yet.
+    unfunded: AtomicUsize,
 }
 
 /// One channel of a node, as far as routing cares.
@@ -33,6 +37,8 @@ pub struct Line {
     pub online: bool,
     pub usable: bool,
     pub spendable_msat: u64,
+    /// Its funding is in no block yet: so far it cost its opener nothing.
+    pub unfunded: bool,
 }
 
 /// Whose channel an id is.
@@ -51,6 +57,10 @@ pub enum Taken {
     Id,
     #[error("the wallet has {maximum} channels, which is the most allowed (wallets.max_channels_per_wallet)")]
     TooMany { maximum: usize },
+    #[error(
+        "{maximum} channels wait for their funding, which is the most for wallets that have no other channel: try again later"
+    )]
+    TooManyUnfunded { maximum: usize },
 }
 
 impl Directory {
@@ -71,13 +81,36 @@ impl Directory {
             online: entry.session.is_some(),
             usable: entry.usable,
             spendable_msat: entry.spendable_msat.to_u64(),
+            unfunded: waits_for_funding(&entry.phase),
         };
         let mut nodes = self.nodes.write(&entry.node);
         let lines = nodes.entry(entry.node).or_default();
         match lines.iter_mut().find(|known| known.owner == line.owner) {
-            Some(known) => *known = line,
+            Some(known) => {
+                self.uncount(known);
+                *known = line;
+            }
             None => lines.push(line),
         }
+        self.count(&line);
+    }
+
+    fn count(&self, line: &Line) {
+        self.unfunded.fetch_add(usize::from(line.unfunded), Ordering::Relaxed);
+    }
+
+    fn uncount(&self, line: &Line) {
+        self.unfunded.fetch_sub(usize::from(line.unfunded), Ordering::Relaxed);
+    }
+
+    /// [`Directory::reserve`] for a channel that a wallet proposes. Proposals cost nothing, and node keys neither: a wallet without
+    /// a channel in the chain is refused while `unfunded` channels (a few more where many propose at once) wait for theirs.
+    pub fn propose(&self, id: ChannelId, place: Place, maximum: usize, unfunded: usize) -> Result<(), Taken> {
+        let known = self.with_lines(&place.node, |lines| lines.iter().any(|line| !line.unfunded));
+        if known != Some(true) && self.unfunded.load(Ordering::Relaxed) >= unfunded {
+            return Err(Taken::TooManyUnfunded { maximum: unfunded });
+        }
+        self.reserve(id, place, maximum)
     }
 
     /// Gives an id to a channel that is about to be, so that a second proposal under the same id is noticed and
@@ -90,7 +123,10 @@ impl Directory {
         if lines.len() >= maximum {
             return Err(Taken::TooMany { maximum });
         }
-        lines.push(Line { owner: place.owner, online: false, usable: false, spendable_msat: 0 });
+        let line =
+            Line { owner: place.owner, online: false, usable: false, spendable_msat: 0, unfunded: true };
+        self.count(&line);
+        lines.push(line);
         vacant.insert(place);
         Ok(())
     }
@@ -107,7 +143,9 @@ impl Directory {
         self.names.write(&owner).remove(&owner);
         let mut nodes = self.nodes.write(&place.node);
         if let Entry::Occupied(mut entry) = nodes.entry(place.node) {
-            entry.get_mut().retain(|line| line.owner != owner);
+            for gone in entry.get_mut().extract_if(.., |line| line.owner == owner) {
+                self.uncount(&gone);
+            }
             if entry.get().is_empty() {
                 entry.remove();
             }
@@ -169,6 +207,21 @@ impl Directory {
     }
 }
 
+/// Whether a channel has cost its opener nothing so far.
+fn waits_for_funding(phase: &PhaseView) -> bool {
+    match phase {
+        PhaseView::Opening | PhaseView::AwaitingConfirmation { confirmed_height: None } => true,
+        PhaseView::AwaitingConfirmation { confirmed_height: Some(_) }
+        | PhaseView::Open
+        | PhaseView::ShuttingDown { .. }
+        | PhaseView::Frozen { .. }
+        | PhaseView::Closing { .. }
+        | PhaseView::Closed { .. }
+        | PhaseView::Aborted { .. }
+        | PhaseView::Failed { .. } => false,
+    }
+}
+
 /// A map behind many locks, by the hash of the key.
 #[derive(Debug)]
 struct Striped<K, V> {
@@ -217,6 +270,8 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use channel::amount::Msat;
+
     use super::*;
 
     fn place(owner: u64, node: u8) -> Place {
@@ -246,6 +301,45 @@ mod tests {
         let refused = directory.reserve(ChannelId([9; 32]), place(6000, 2), 3);
         assert_eq!(refused, Err(Taken::TooMany { maximum: 3 }));
         assert_eq!(directory.place(&ChannelId([9; 32])), None);
+    }
+
+    fn published(place: Place, id: ChannelId, phase: PhaseView) -> DirectoryEntry {
+        DirectoryEntry {
+            owner: place.owner,
+            channel_id: id,
+            node: place.node,
+            session: None,
+            usable: false,
+            spendable_msat: Msat::ZERO,
+            receivable_msat: Msat::ZERO,
+            phase,
+        }
+    }
+
+    #[test]
+    fn strangers_wait_while_too_many_channels_wait_for_their_funding_and_who_has_a_channel_does_not() {
+        let directory = Directory::new();
+        let full = Err(Taken::TooManyUnfunded { maximum: 2 });
+        let propose = |at: u8, node: u8| {
+            directory.propose(ChannelId([at; 32]), place(5000 + u64::from(at), node), 9, 2)
+        };
+        let publish = |at: u8, node: u8, phase| {
+            directory.publish(&published(place(5000 + u64::from(at), node), ChannelId([at; 32]), phase));
+        };
+        let unconfirmed = || PhaseView::AwaitingConfirmation { confirmed_height: None };
+        assert_eq!((propose(1, 1), propose(2, 2), propose(3, 3)), (Ok(()), Ok(()), full));
+        publish(1, 1, unconfirmed());
+        assert_eq!(propose(3, 3), full, "a signed funding costs nothing either");
+        publish(1, 1, PhaseView::AwaitingConfirmation { confirmed_height: Some(7) });
+        assert_eq!(propose(3, 3), Ok(()));
+        assert_eq!((propose(4, 2), propose(4, 1)), (full, Ok(())), "the first has one in the chain");
+        // What ends makes room, and so does a refused proposal; after a start they are counted again.
+        directory.remove(&ChannelId([2; 32]), OwnerId(5002));
+        directory.remove(&ChannelId([3; 32]), OwnerId(5003));
+        assert_eq!((propose(5, 5), propose(6, 6)), (Ok(()), full));
+        publish(5, 5, PhaseView::Open);
+        publish(7, 7, unconfirmed());
+        assert_eq!(propose(6, 6), full);
     }
 
     #[test]

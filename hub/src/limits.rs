@@ -46,6 +46,10 @@ pub const MAX_STREAMS: usize = 1_000_000;
 /// Inbound channels requested and not yet final, in all wallets.
 pub const MAX_INBOUND: usize = 100_000;
 
+/// Channels whose funding is in no block yet, above which wallets without any other channel may propose no more: proposals and
+/// node keys cost nothing, and each is kept for two weeks, some 5 KiB in memory, on the disk and in the watch on the chain.
+pub const MAX_UNFUNDED: usize = 16_384;
+
 /// Events read from the journal at once for one subscriber.
 pub const EVENTS_A_READ: usize = 256;
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::control::ControlMail;
 use crate::directory::{Directory, Place};
+use crate::limits::MAX_UNFUNDED;
 use crate::mailboxes::Mailboxes;
 use crate::router::Gate;
 
@@ -164,7 +165,8 @@ impl<'a> Inbox<'a> {
         let owner = self.setup.mailboxes.placement().place().map_err(|error| error.to_string())?;
         let place = Place { owner, node: self.node, hosted: false };
         let maximum = self.setup.max_channels_per_wallet;
-        self.setup.directory.reserve(channel, place, maximum).map_err(|taken| taken.to_string())?;
+        let taken = self.setup.directory.propose(channel, place, maximum, MAX_UNFUNDED);
+        taken.map_err(|taken| taken.to_string())?;
         Ok(owner)
     }
 

@@ -166,6 +166,27 @@ fn one_opening_too_many_is_refused_and_the_session_goes_on() {
 }
 
 #[test]
+fn proposals_of_fresh_keys_do_not_fill_the_hub_without_bound() {
+    let hub = hub(9);
+    for stranger in 0..u32::try_from(crate::limits::MAX_UNFUNDED).unwrap() {
+        let mut name = [0x55; 33];
+        name[..4].copy_from_slice(&stranger.to_be_bytes());
+        let id = ChannelId(*name.first_chunk().unwrap());
+        let (owner, node) = (OwnerId(5_000 + u64::from(stranger)), Point::from_bytes(name));
+        hub.setup.directory.reserve(id, Place { owner, node, hosted: false }, 9).unwrap();
+    }
+    let (outgoing, mut writer) = outgoing_queue();
+    let mut inbox = Inbox::new(&hub.setup, SESSION, NODE, outgoing);
+    inbox.deliver(channels(&[(1, vec![proposal()])]), |_| Credit::none()).unwrap();
+    assert!(hub.heard().concat().is_empty());
+    let told = writer.queued();
+    let text =
+        "16384 channels wait for their funding, which is the most for wallets that have no other channel";
+    assert!(told.iter().any(|item| format!("{item:?}").contains(text)), "{told:?}");
+    assert_eq!(hub.setup.directory.place(&ChannelId([1; 32])), None);
+}
+
+#[test]
 fn everything_else_goes_to_the_control_thread() {
     let hub = hub(9);
     let (outgoing, _writer) = outgoing_queue();
