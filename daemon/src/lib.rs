@@ -1,5 +1,5 @@
 //! What both daemons need of the machine they run on: the data folder, its lock and permissions, the token file, the
-//! seed file; time and chance; and how command lines print.
+//! seed file; time and chance; values that rise and who waits for them; and how command lines print.
 //!
 //! | module | its part |
 //! | --- | --- |
@@ -7,6 +7,7 @@
 //! | [`token`] | the bearer token beside a service, in a file |
 //! | [`seed`] | the BIP 39 words from which every key derives, in a file |
 //! | [`world`] | the time of day and randomness, handed in |
+//! | [`rising`] | a value that only rises, and those who wait for it in turn |
 //! | [`text`], [`table`], [`json`] | answers for eyes and for scripts |
 //!
 //! It knows neither channels nor gRPC, and none of the other crates. What differs between the daemons is handed in:
@@ -14,6 +15,7 @@
 
 pub mod data_dir;
 pub mod json;
+pub mod rising;
 pub mod seed;
 pub mod table;
 pub mod text;

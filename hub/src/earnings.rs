@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use channel::effect::Report;
+use daemon::rising::Rising;
 use journal::{EventsError, Reader};
 use shard::Happening;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -38,7 +38,7 @@ pub async fn sum_fees(
     earnings: Arc<Earnings>,
     remembered: (u64, u64),
     reader: Reader,
-    mut next_event: watch::Receiver<u64>,
+    next_event: Rising<u64>,
     mailboxes: Mailboxes,
 ) {
     let (mut total, next) = remembered;
@@ -46,7 +46,7 @@ pub async fn sum_fees(
     let (mut told, mut told_at) = (total, Instant::now());
     earnings.total_msat.store(total, Ordering::Relaxed);
     loop {
-        if next_event.wait_for(|next| *next > index).await.is_err() {
+        if next_event.above(index).await.is_err() {
             return;
         }
         let events = {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use channel::ids::OwnerId;
 use crossbeam_channel::Receiver;
+use daemon::rising::Raise;
 use daemon::world::World;
 use journal::{Commit, Position};
 use shard::{Fault, Mail, Outlet, Shard};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::control::{ControlMail, DESK_MACHINE, MACHINE};
@@ -80,9 +81,9 @@ impl<O: Outlet> ShardMachine<O> {
 /// Who hears of commits.
 pub struct CommitNews {
     pub mailboxes: Mailboxes,
-    pub durable: watch::Sender<Position>,
+    pub durable: Raise<Position>,
     /// Rises with each event: the index of the next.
-    pub next_event: watch::Sender<u64>,
+    pub next_event: Raise<u64>,
     /// Told when the desk's snapshot is wanted.
     pub desk_snapshot: mpsc::UnboundedSender<()>,
 }
@@ -92,9 +93,9 @@ impl CommitNews {
     pub fn tell(&self, commit: &Commit) {
         self.mailboxes.every_shard(|| Mail::Durable(commit.durable));
         self.mailboxes.control(ControlMail::Durable(commit.durable));
-        self.durable.send_replace(commit.durable);
+        self.durable.raise(commit.durable);
         if let Some(events) = commit.events {
-            self.next_event.send_replace(events.last + 1);
+            self.next_event.raise(events.last + 1);
         }
         for machine in &commit.wants_snapshot {
             match *machine {

@@ -12,12 +12,13 @@ use channel::policy::Policy;
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
 use crossbeam_channel::Receiver;
+use daemon::rising::{Rising, rising};
 use daemon::world::World;
 use journal::{
     Batch, Committer, Headroom, Journal, Log, Opened, Options, Position, Reader, Recovery, Retained, Room,
 };
 use shard::{Mail, Shard};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::chain::{DeskState, ToDesk};
 use crate::config::Config;
@@ -59,8 +60,8 @@ pub struct Shared {
     pub policy: Arc<RwLock<Policy>>,
     pub tip: Arc<Tip>,
     pub gate: Arc<Gate>,
-    pub durable: watch::Receiver<Position>,
-    pub next_event: watch::Receiver<u64>,
+    pub durable: Rising<Position>,
+    pub next_event: Rising<u64>,
     pub started_ms: u64,
 }
 
@@ -141,8 +142,8 @@ pub fn begin(
         (0..placement.shards()).map(|_| crossbeam_channel::unbounded()).unzip();
     let (control_sender, control) = crossbeam_channel::unbounded();
     let mailboxes = Mailboxes::new(senders, control_sender, placement);
-    let (durable_sender, durable) = watch::channel(Position::default());
-    let (event_sender, next_event) = watch::channel(reader.next_event());
+    let (durable_sender, durable) = rising(Position::default());
+    let (event_sender, next_event) = rising(reader.next_event());
     let (desk_snapshot, desk_snapshots) = mpsc::unbounded_channel();
     let news = CommitNews {
         mailboxes: mailboxes.clone(),

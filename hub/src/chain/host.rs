@@ -9,6 +9,7 @@ use bitcoin::{Amount, BlockHash, FeeRate};
 use channel::event::Command;
 use channel::ids::{ChannelId, OwnerId};
 use channel::seed_signer::SeedSigner;
+use daemon::rising::Rising;
 use daemon::world::World;
 use journal::{Batch, Content, Log, Position, ReadError, Recovery, TryAppendError};
 use settlement::desk::service::{DeskHandle, DeskHost, Stopping};
@@ -17,7 +18,7 @@ use settlement::fees::FeeBounds;
 use settlement::follow::{BlockRef, ChainMemory};
 use settlement::onchain::AddressKind;
 use shard::{MachineLog, Mail, Reply, ReplyTo};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
 use crate::config;
@@ -34,7 +35,7 @@ const QUEUE_RETRY: Duration = Duration::from_millis(5);
 pub struct ChainHost {
     pub mailboxes: Mailboxes,
     pub log: Log,
-    pub durable: watch::Receiver<Position>,
+    pub durable: Rising<Position>,
     pub tip: Arc<Tip>,
     pub directory: Arc<Directory>,
     pub machine: Mutex<MachineLog>,
@@ -134,8 +135,7 @@ impl ChainHost {
     }
 
     async fn wait_durable(&self, position: Position) -> Result<(), Stopping> {
-        let mut durable = self.durable.clone();
-        durable.wait_for(|durable| *durable >= position).await.map(|_| ()).map_err(|_| Stopping)
+        self.durable.reaches(position).await.map(|_| ()).map_err(|_| Stopping)
     }
 }
 

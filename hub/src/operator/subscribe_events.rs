@@ -1,9 +1,10 @@
 //! `SubscribeEvents`: every event from an index on, then live, none missed.
 
+use daemon::rising::Rising;
 use journal::{EventsError, Reader};
 use proto::error::{ErrorCode, status, status_with_advice};
 use proto::hub::v1 as pb;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -17,7 +18,7 @@ use super::event_out::event_out;
 /// Starts a subscription at `from`; 0 means from now on. `next_event` rises with every durable event.
 pub fn handle(
     reader: Reader,
-    next_event: watch::Receiver<u64>,
+    next_event: Rising<u64>,
     stopping: CancellationToken,
     from: u64,
 ) -> Result<ReceiverStream<Result<pb::Event, Status>>, Status> {
@@ -41,7 +42,7 @@ pub fn handle(
 
 async fn follow(
     reader: Reader,
-    mut next_event: watch::Receiver<u64>,
+    next_event: Rising<u64>,
     mut index: u64,
     mut events: Vec<(u64, Vec<u8>)>,
     sender: &mpsc::Sender<Result<pb::Event, Status>>,
@@ -55,11 +56,10 @@ async fn follow(
             }
             index = at + 1;
         }
-        let news = async { next_event.wait_for(|next| *next > index).await.map(|_| ()) };
         tokio::select! {
             biased;
             () = sender.closed() => return Ok(()),
-            came = news => if came.is_err() {
+            came = next_event.above(index) => if came.is_err() {
                 return Err(the_hub_stops());
             },
         }

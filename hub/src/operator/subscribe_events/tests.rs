@@ -1,4 +1,5 @@
 use channel::keys::Point;
+use daemon::rising::rising;
 use journal::{Batch, Header, Journal, Opened, Options};
 use tokio_stream::StreamExt;
 
@@ -24,11 +25,11 @@ fn batch(numbers: impl IntoIterator<Item = u8>) -> Batch {
 async fn a_subscriber_that_comes_back_misses_none_and_sees_none_twice() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = open(folder.path(), 1 << 20);
-    let (next, next_event) = watch::channel(journal.reader.next_event());
+    let (next, next_event) = rising(journal.reader.next_event());
     let mut commit = |numbers: std::ops::Range<u8>| {
         journal.log.append(batch(numbers)).unwrap();
         let commit = journal.committer.turn().unwrap().unwrap();
-        next.send_replace(commit.events.unwrap().last + 1);
+        next.raise(commit.events.unwrap().last + 1);
     };
     commit(0..3);
     let mut stream = handle(journal.reader.clone(), next_event.clone(), CancellationToken::new(), 1).unwrap();
@@ -56,7 +57,7 @@ async fn a_subscriber_that_comes_back_misses_none_and_sees_none_twice() {
 async fn an_index_too_old_or_ahead_is_named_and_never_a_silent_gap() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = open(folder.path(), 1_000);
-    let (_next, next_event) = watch::channel(1);
+    let (_next, next_event) = rising(1);
     for round in 0..100u8 {
         journal.log.append(batch([round])).unwrap();
         journal.committer.turn().unwrap();
@@ -74,7 +75,7 @@ async fn an_index_too_old_or_ahead_is_named_and_never_a_silent_gap() {
 async fn a_stopping_hub_ends_the_subscription_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open(folder.path(), 1 << 20);
-    let (next, next_event) = watch::channel(1);
+    let (next, next_event) = rising(1);
     let mut stream = handle(journal.reader.clone(), next_event, CancellationToken::new(), 1).unwrap();
     drop(next);
     let ended = stream.next().await.unwrap().unwrap_err();
