@@ -10,7 +10,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use channel::channel::PhaseView;
 use channel::ids::{ChannelId, OwnerId, StreamId};
 use channel::keys::Point;
 use shard::DirectoryEntry;
@@ -81,7 +80,7 @@ impl Directory {
             online: entry.session.is_some(),
             usable: entry.usable,
             spendable_msat: entry.spendable_msat.to_u64(),
-            unfunded: waits_for_funding(&entry.phase),
+            unfunded: !entry.funded,
         };
         let mut nodes = self.nodes.write(&entry.node);
         let lines = nodes.entry(entry.node).or_default();
@@ -207,21 +206,6 @@ impl Directory {
     }
 }
 
-/// Whether a channel has cost its opener nothing so far.
-fn waits_for_funding(phase: &PhaseView) -> bool {
-    match phase {
-        PhaseView::Opening | PhaseView::AwaitingConfirmation { confirmed_height: None } => true,
-        PhaseView::AwaitingConfirmation { confirmed_height: Some(_) }
-        | PhaseView::Open
-        | PhaseView::ShuttingDown { .. }
-        | PhaseView::Frozen { .. }
-        | PhaseView::Closing { .. }
-        | PhaseView::Closed { .. }
-        | PhaseView::Aborted { .. }
-        | PhaseView::Failed { .. } => false,
-    }
-}
-
 /// A map behind many locks, by the hash of the key.
 #[derive(Debug)]
 struct Striped<K, V> {
@@ -271,6 +255,8 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use channel::amount::Msat;
+    use channel::channel::PhaseView;
+    use channel::error::FailureCause;
 
     use super::*;
 
@@ -303,7 +289,7 @@ mod tests {
         assert_eq!(directory.place(&ChannelId([9; 32])), None);
     }
 
-    fn published(place: Place, id: ChannelId, phase: PhaseView) -> DirectoryEntry {
+    fn published(place: Place, id: ChannelId, phase: PhaseView, funded: bool) -> DirectoryEntry {
         DirectoryEntry {
             owner: place.owner,
             channel_id: id,
@@ -313,6 +299,7 @@ mod tests {
             spendable_msat: Msat::ZERO,
             receivable_msat: Msat::ZERO,
             phase,
+            funded,
         }
     }
 
@@ -323,22 +310,25 @@ mod tests {
         let propose = |at: u8, node: u8| {
             directory.propose(ChannelId([at; 32]), place(5000 + u64::from(at), node), 9, 2)
         };
-        let publish = |at: u8, node: u8, phase| {
-            directory.publish(&published(place(5000 + u64::from(at), node), ChannelId([at; 32]), phase));
+        let publish = |at: u8, node: u8, phase, funded| {
+            let place = place(5000 + u64::from(at), node);
+            directory.publish(&published(place, ChannelId([at; 32]), phase, funded));
         };
-        let unconfirmed = || PhaseView::AwaitingConfirmation { confirmed_height: None };
+        let awaiting = |confirmed_height| PhaseView::AwaitingConfirmation { confirmed_height };
         assert_eq!((propose(1, 1), propose(2, 2), propose(3, 3)), (Ok(()), Ok(()), full));
-        publish(1, 1, unconfirmed());
+        publish(1, 1, awaiting(None), false);
         assert_eq!(propose(3, 3), full, "a signed funding costs nothing either");
-        publish(1, 1, PhaseView::AwaitingConfirmation { confirmed_height: Some(7) });
+        publish(1, 1, PhaseView::Failed { cause: FailureCause::Counterparty }, false);
+        assert_eq!((propose(3, 3), propose(3, 1)), (full, full), "nor does a channel that failed before");
+        publish(1, 1, awaiting(Some(7)), true);
         assert_eq!(propose(3, 3), Ok(()));
         assert_eq!((propose(4, 2), propose(4, 1)), (full, Ok(())), "the first has one in the chain");
         // What ends makes room, and so does a refused proposal; after a start they are counted again.
         directory.remove(&ChannelId([2; 32]), OwnerId(5002));
         directory.remove(&ChannelId([3; 32]), OwnerId(5003));
         assert_eq!((propose(5, 5), propose(6, 6)), (Ok(()), full));
-        publish(5, 5, PhaseView::Open);
-        publish(7, 7, unconfirmed());
+        publish(5, 5, PhaseView::Open, true);
+        publish(7, 7, awaiting(None), false);
         assert_eq!(propose(6, 6), full);
     }
 

@@ -108,6 +108,8 @@ pub struct DirectoryEntry {
     /// The largest HTLC the peer could offer now.
     pub receivable_msat: Msat,
     pub phase: PhaseView,
+    /// Its funding is in a block: it has cost its opener something, whatever became of it since.
+    pub funded: bool,
 }
 
 /// Why a peer's messages were not taken.

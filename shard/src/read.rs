@@ -83,5 +83,6 @@ fn directory_entry(view: &ChannelView) -> DirectoryEntry {
         spendable_msat: view.spendable_msat,
         receivable_msat: view.receivable_msat,
         phase: view.phase.clone(),
+        funded: view.funding_height.is_some(),
     }
 }

@@ -38,6 +38,7 @@ fn entry(owner: u64, spendable_msat: u64, online: bool, usable: bool) -> Directo
         spendable_msat: Msat::new(spendable_msat).unwrap(),
         receivable_msat: Msat::ZERO,
         phase: PhaseView::Open,
+        funded: true,
     }
 }
 

@@ -53,6 +53,7 @@ mod tests {
             spendable_msat: Msat::from_u32(spendable),
             receivable_msat: Msat::ZERO,
             phase,
+            funded: true,
         }
     }
 

@@ -90,6 +90,7 @@ impl Rig {
             spendable_msat: Msat::from_u32(spendable),
             receivable_msat: Msat::from_u32(1_000_000),
             phase: PhaseView::Open,
+            funded: true,
         });
     }
 
