@@ -62,3 +62,28 @@ fn output_line(output: &pb::OnchainOutput) -> String {
 fn joined(text: &str, why: &str) -> String {
     if why.is_empty() { text.to_owned() } else { format!("{text}: {why}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_reads_of_a_commitment_that_nobody_pays_for_is_told_how_somebody_may() {
+        let lines = |stage, transaction: &[u8]| {
+            let mut own = pb::OwnCommitment {
+                txid: vec![1; 32].into(),
+                why: "no confirmed coin".to_owned(),
+                transaction: transaction.to_vec().into(),
+                ..pb::OwnCommitment::default()
+            };
+            own.set_stage(stage);
+            onchain_lines(&pb::OnchainClose { own: Some(own), ..pb::OnchainClose::default() })
+        };
+        let shown = lines(pb::OnchainStage::NoCoin, &[3, 0]);
+        let first = format!("our commitment {} is no_coin: no confirmed coin", "01".repeat(32));
+        assert_eq!(shown[0], first);
+        assert!(shown[1].contains("`bump --transaction`"), "{shown:?}");
+        assert_eq!(lines(pb::OnchainStage::Held, &[]).len(), 1, "what is kept is offered to nobody");
+        assert_eq!(lines(pb::OnchainStage::Sent, &[3, 0]).len(), 1, "what is sent needs nobody");
+    }
+}

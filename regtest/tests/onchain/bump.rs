@@ -166,3 +166,37 @@ async fn commitments_that_are_stuck_confirm_once_a_stranger_and_the_operator_bum
     let claims = FEES_A_CHANNEL_SAT;
     assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, paid(&served) + 2 * claims);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_that_owns_nothing_in_its_channel_publishes_by_a_persons_word_alone() {
+    let mut lab = Lab::start(options(SHORT_DELAY)).await.unwrap();
+    let wallet = lab.add_wallet("empty").await.unwrap();
+    let wallets = vec![Arc::clone(&wallet)];
+    lab.fund_wallets(&wallets, Amount::from_sat(100_000)).await.unwrap();
+    let opening = Opening { wallet: Arc::clone(&wallet), funder: Funder::Hub, capacity_sat: CAPACITY_SAT };
+    let channels = lab.open(&[opening]).await.unwrap();
+    let stage = Stage { lab, peer: Arc::clone(&wallet), wallets, channels };
+    let books = stage.books().await;
+    let funding = stage.funding(&stage.channels[0]).await;
+    wallet.kill().unwrap();
+    wallet.start_with(&[NO_HUB]).await.unwrap();
+    wallet.force_close(&stage.channels[0]).await.unwrap();
+    let shown = until_seen("a commitment that is worth no fee", SOON, async || {
+        let own = own(&hubwallet(&stage, &wallet, &["channels"]).await, &stage.channels[0]);
+        let is_shown = own["stage"] == "too_dear" && own["transaction"] != "";
+        Ok::<_, LabError>(if is_shown { Look::Seen(own) } else { Look::NotYet(own.to_string()) })
+    })
+    .await
+    .unwrap();
+    stage.lab.mine(2).await.unwrap();
+    assert!(stage.lab.chain().unspent(funding).await.unwrap().is_some(), "nothing of its own is at stake");
+    let bumped =
+        hubwallet(&stage, &wallet, &["bump", shown["txid"].as_str().unwrap(), "--feerate", "5"]).await;
+    stage.confirm_spends("the commitment", &[funding]).await.unwrap();
+    stage.all_closed(&stage.channels).await.unwrap();
+    let ended = stage.ended(&books).await;
+    let paid = bumped["fee_sat"].as_u64().unwrap();
+    assert_gained(&ended, stage.party(&wallet), "the wallet", 0, 0, paid);
+    assert_eq!(ended.fees[stage.party(&wallet)].to_sat(), paid);
+    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, FEES_A_CHANNEL_SAT);
+}
