@@ -162,6 +162,8 @@ pub struct Settlement {
     /// Commitments published without asking, within so many blocks.
     pub breaker_publications: u32,
     pub breaker_window_blocks: u32,
+    /// How long after a start commitments wait that no wallet confirmed.
+    pub proof_wait_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]

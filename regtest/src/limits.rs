@@ -19,6 +19,10 @@ pub const VERSION_WITHIN: Duration = Duration::from_secs(30);
 /// about once in a hundred million.
 pub const PORT_TRIES: u32 = 20;
 
+/// How long hubs and wallets of a lab wait after a start for a peer that may prove their data old, in seconds: the default is
+/// for people, and a lab's programs start all the time.
+pub const PROOF_WAIT_SECONDS: u64 = 1;
+
 /// How often a condition is looked at again while waiting for it.
 pub const POLL_EVERY: Duration = Duration::from_millis(10);
 

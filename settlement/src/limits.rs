@@ -208,6 +208,10 @@ pub const BREAKER_PUBLICATIONS: u32 = 20;
 /// A day.
 pub const BREAKER_WINDOW_BLOCKS: u32 = 144;
 
+/// How long commitments that no peer confirmed since the start wait by default for a peer that may prove them old: the time in
+/// which those who are awake connect again, and a tenth of what a block takes.
+pub const PROOF_WAIT: Duration = Duration::from_secs(60);
+
 /// Blocks before a deadline in which nobody is asked any more: as many as a person may sleep, and the time that fees need to
 /// rise ([`FEE_PRESSURE_BLOCKS`]).
 pub const BREAKER_URGENT_BLOCKS: u32 = 48 + FEE_PRESSURE_BLOCKS;

@@ -5,18 +5,20 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
 use channel::event::ChainEvent;
 use channel::ids::OwnerId;
 use common::pair::{End, Pair, funding_output};
-use common::rig::{FINAL_DEPTH, Rig, events, moment, strangers_payment};
+use common::rig::{FINAL_DEPTH, Rig, config, events, moment, strangers_payment};
 use common::sat;
 use common::settling::{
     at_feerate, channel, child_fee, commitment_state, forgotten, funding, give, package, packages, settle,
     settle_at,
 };
 use settlement::broadcast::PublishError;
-use settlement::desk::{Broadcast, BumpError, CommitmentState, DeskReport, DeskRequest};
+use settlement::desk::{Broadcast, BumpError, CommitmentState, DeskConfig, DeskReport, DeskRequest, Moment};
 use settlement::verify::ParentSource;
 
 #[test]
@@ -275,6 +277,46 @@ fn a_party_proven_to_be_behind_publishes_only_what_a_peer_confirmed() {
     rig.ask(OwnerId(10), DeskRequest::Forget);
     rig.restart();
     assert!(rig.desk.summary().suspended, "only a person ends it");
+}
+
+#[test]
+fn what_no_peer_confirmed_since_the_start_waits_a_while_for_one_that_may_prove_it_old() {
+    let mut rig = Rig::with(DeskConfig { proof_wait: Duration::from_secs(60), ..config() });
+    (0..3).for_each(|_| rig.receive(30_000));
+    let (unproven, proven) = (channel(&mut rig, 1), channel(&mut rig, 2));
+    let plan = |pair: &Pair, proven_current: bool| {
+        let commitment = pair.commitment(End::Hub, 7, &[]);
+        // Long overdue, as it seems to whoever runs from an old backup.
+        let mut job = pair.publish(&commitment, (!proven_current).then_some(1));
+        job.proven_current = proven_current;
+        pair.plan(Some(job), vec![])
+    };
+    let after = |seconds| Moment { unix_seconds: moment().unix_seconds + seconds, ..moment() };
+    give(&mut rig, plan(&unproven, false));
+    give(&mut rig, plan(&proven, true));
+    let told = settle_at(&mut rig, &after(0));
+    assert_eq!(package(&told).0, proven.commitment(End::Hub, 7, &[]).transaction);
+    assert_eq!(commitment_state(&rig, &unproven), CommitmentState::AwaitsProof);
+    assert_eq!(rig.desk.looks_again_in(), Some(Duration::from_secs(60)));
+    assert!(settle_at(&mut rig, &after(59)).broadcasts.is_empty());
+    assert_eq!(rig.desk.looks_again_in(), Some(Duration::from_secs(1)));
+    let told = settle_at(&mut rig, &after(60));
+    assert_eq!(package(&told).0, unproven.commitment(End::Hub, 7, &[]).transaction, "nobody knew better");
+    assert_eq!(rig.desk.looks_again_in(), None);
+
+    // A start begins anew; the proof comes in time.
+    rig.restart();
+    give(&mut rig, plan(&unproven, false));
+    assert!(settle_at(&mut rig, &after(100)).broadcasts.is_empty());
+    rig.ask(OwnerId(9), DeskRequest::Suspend);
+    assert!(settle_at(&mut rig, &after(1_000)).broadcasts.is_empty());
+    assert_eq!(commitment_state(&rig, &unproven), CommitmentState::Suspended);
+    // A person's word is worth a peer's.
+    rig.restart();
+    give(&mut rig, plan(&unproven, false));
+    let (_, outcome) = rig.desk.resume_publishing();
+    rig.perform(outcome);
+    assert_eq!(packages(&settle_at(&mut rig, &after(1_000))).len(), 1);
 }
 
 #[test]

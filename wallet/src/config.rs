@@ -48,6 +48,9 @@ minimum_depth = 1
 max_closing_fee_sat = 10000
 # Most msat that tiny HTLCs (without an output on the chain) may put at risk in one channel.
 max_dust_htlc_exposure_msat = 5000000
+# Seconds after a start in which nothing is published that the hub has not confirmed since (0 to 600): a wallet that runs from an
+# old copy of its data learns that from the hub, and must not have published what is revoked.
+proof_wait_seconds = 60
 
 [payments]
 # Highest fee without being asked: the greater of these two.
@@ -145,6 +148,7 @@ pub struct ChannelsConfig {
     pub minimum_depth: u32,
     pub max_closing_fee_sat: u64,
     pub max_dust_htlc_exposure_msat: u64,
+    pub proof_wait_seconds: u64,
 }
 
 impl Default for ChannelsConfig {
@@ -155,6 +159,7 @@ impl Default for ChannelsConfig {
             minimum_depth: 1,
             max_closing_fee_sat: 10_000,
             max_dust_htlc_exposure_msat: 5_000_000,
+            proof_wait_seconds: settlement::limits::PROOF_WAIT.as_secs(),
         }
     }
 }
@@ -383,6 +388,10 @@ fn check(path: &Path, config: Config) -> Result<Checked, ConfigError> {
         accept_spontaneous: config.payments.accept_spontaneous,
         stream_window: window,
     };
+    let wait = config.channels.proof_wait_seconds;
+    if wait > 600 {
+        return Err(wrong("channels.proof_wait_seconds", &wait, "0 to 600"));
+    }
     let exposure = config.channels.max_dust_htlc_exposure_msat;
     let policy = policy(&config.channels, amount("channels.max_dust_htlc_exposure_msat", exposure)?);
     Ok(Checked { network: Network::Regtest, hub, listen, settings, policy, config })
@@ -433,6 +442,7 @@ mod tests {
         let channels = ChannelsConfig::default();
         assert_eq!(checked.config.channels.to_self_delay_blocks, channels.to_self_delay_blocks);
         assert_eq!(checked.config.channels.max_dust_htlc_exposure_msat, channels.max_dust_htlc_exposure_msat);
+        assert_eq!(checked.config.channels.proof_wait_seconds, channels.proof_wait_seconds);
         assert_eq!(checked.config.payments.stream_window, PaymentsConfig::default().stream_window);
         assert_eq!(checked.config.disk.headroom_mib, DiskConfig::default().headroom_mib);
     }
@@ -481,6 +491,7 @@ mod tests {
             ("stream_window = 500", "stream_window = 0", "payments.stream_window"),
             ("to_self_delay_blocks = 2016", "to_self_delay_blocks = 0", "channels.to_self_delay_blocks"),
             ("minimum_depth = 1", "minimum_depth = 0", "channels.minimum_depth"),
+            ("proof_wait_seconds = 60", "proof_wait_seconds = 601", "channels.proof_wait_seconds"),
             ("headroom_mib = 64", "headroom_mib = 0", "disk.headroom_mib"),
         ] {
             let text = good().replacen(from, to, 1);

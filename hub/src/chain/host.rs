@@ -106,6 +106,7 @@ pub fn desk_config(config: &config::Config, signer: &SeedSigner) -> (DeskConfig,
             publications: settlement.breaker_publications,
             window_blocks: settlement.breaker_window_blocks,
         },
+        proof_wait: Duration::from_secs(settlement.proof_wait_s),
     };
     let genesis = bitcoin::constants::genesis_block(config.network);
     let hash: BlockHash = genesis.block_hash();

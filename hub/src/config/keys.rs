@@ -408,6 +408,13 @@ static KEYS: &[Key] = &[
         |v| integer(v, 1..=10_000)
     ),
     key!(
+        "settlement.proof_wait_s",
+        "60",
+        "Seconds after a start in which no commitment is published that its wallet has not confirmed since: a hub that runs from\nan old backup learns that from the first wallet that connects, and must not have published what is revoked.",
+        settlement.proof_wait_s,
+        |v| integer(v, 0..=600)
+    ),
+    key!(
         "journal.log_mib",
         "256",
         "Size of the input log above which snapshots are taken, in MiB. It bounds the time of a restart.",
@@ -520,6 +527,7 @@ pub(super) fn empty() -> Config {
             reserve_max_channels: 0,
             breaker_publications: 0,
             breaker_window_blocks: 0,
+            proof_wait_s: 0,
         },
         journal: JournalSizes { log_mib: 0, event_mib: 0, cache_mib: 0, headroom_mib: 0 },
     }

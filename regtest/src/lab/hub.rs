@@ -16,7 +16,7 @@ use super::error::LabError;
 use super::program::Program;
 use crate::arguments;
 use crate::bitcoind::unused_port;
-use crate::limits::{PAGE_ROWS, PORT_TRIES, START_WITHIN, STOP_WITHIN};
+use crate::limits::{PAGE_ROWS, PORT_TRIES, PROOF_WAIT_SECONDS, START_WITHIN, STOP_WITHIN};
 use crate::process::Signal;
 use crate::programs::Name;
 use crate::wait::{Look, until_seen};
@@ -122,6 +122,7 @@ impl Hub {
             "--set",
             "inbound.fee_ppm=0",
         ]);
+        arguments.extend(arguments!["--set", format!("settlement.proof_wait_s={PROOF_WAIT_SECONDS}")]);
         for setting in &self.settings {
             arguments.extend(arguments!["--set", setting]);
         }

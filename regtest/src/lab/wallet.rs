@@ -17,7 +17,7 @@ use super::error::LabError;
 use super::hub::Hub;
 use super::program::Program;
 use crate::arguments;
-use crate::limits::{PAGE_ROWS, START_WITHIN, STOP_WITHIN};
+use crate::limits::{PAGE_ROWS, PROOF_WAIT_SECONDS, START_WITHIN, STOP_WITHIN};
 use crate::process::Signal;
 use crate::programs::Name;
 use crate::wait::{Look, until_seen};
@@ -100,6 +100,7 @@ impl Wallet {
     /// How the daemon is started.
     pub fn daemon_arguments(&self) -> Vec<OsString> {
         let mut arguments = Vec::from(arguments!["daemon", "--data-dir", self.daemon.folder()]);
+        arguments.extend(arguments!["--set", format!("channels.proof_wait_seconds={PROOF_WAIT_SECONDS}")]);
         for setting in &self.settings {
             arguments.extend(arguments!["--set", setting]);
         }

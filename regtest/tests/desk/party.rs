@@ -463,6 +463,7 @@ fn run(world: &World, host: &Host) -> (DeskHandle, JoinHandle<DeskEnd>) {
         batch_patience_blocks: 2,
         reserve: ReservePolicy::default(),
         breaker: Breaker::default(),
+        proof_wait: Duration::ZERO,
     };
     let mut replay = Replay::default();
     host.lock().rows.iter().for_each(|row| replay.apply(row).unwrap());
@@ -528,6 +529,7 @@ fn is_out(status: &OnchainStatus, height: u32, mempool: &BTreeSet<Txid>) -> bool
             mempool.contains(&commitment.txid) && mempool.contains(child)
         }
         CommitmentState::AwaitsFunding
+        | CommitmentState::AwaitsProof
         | CommitmentState::Suspended
         | CommitmentState::Held
         | CommitmentState::TooDear { .. }

@@ -30,6 +30,7 @@ mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitcoin::bip32::Xpriv;
 use bitcoin::{Address, Block, Network, Transaction, TxOut, Txid};
@@ -76,6 +77,10 @@ pub struct DeskConfig {
     pub reserve: ReservePolicy,
     /// How many commitments are published without asking a person.
     pub breaker: Breaker,
+    /// How long, from the desk's first look at its node's tip on, commitments that no peer confirmed in this process's life wait: a
+    /// peer that connects meanwhile may prove that this party runs from an old backup, and what is revoked is never
+    /// published.
+    pub proof_wait: Duration,
 }
 
 /// Why the desk cannot begin, or go on.

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
@@ -30,6 +31,7 @@ pub const FINAL_DEPTH: u32 = 3;
 
 /// A desk, its journal, and a chain that only it sees.
 pub struct Rig {
+    pub config: DeskConfig,
     pub desk: Desk,
     pub snapshot: Option<Vec<u8>>,
     pub journal: Vec<Vec<u8>>,
@@ -57,21 +59,26 @@ pub fn config() -> DeskConfig {
         batch_patience_blocks: 2,
         reserve: ReservePolicy::default(),
         breaker: Breaker { publications: 2, window_blocks: 4 },
+        proof_wait: Duration::ZERO,
     }
 }
 
-pub fn open(replay: Replay, tip: BlockRef) -> (Desk, Outcome) {
+pub fn open(config: &DeskConfig, replay: Replay, tip: BlockRef) -> (Desk, Outcome) {
     let pool = Arc::new(VerifyPool::new(NonZeroUsize::new(2)).unwrap());
     let start = ChainMemory::starting_at(tip, FINAL_DEPTH);
-    Desk::open(config(), replay, start, Arc::new(hub()), pool).unwrap()
+    Desk::open(config.clone(), replay, start, Arc::new(hub()), pool).unwrap()
 }
 
 impl Rig {
     pub fn new() -> Self {
+        Self::with(config())
+    }
+
+    pub fn with(config: DeskConfig) -> Self {
         let hash = bitcoin::constants::genesis_block(Network::Regtest).block_hash();
         let tip = BlockRef { height: 0, hash };
-        let (desk, outcome) = open(Replay::default(), tip);
-        Self { desk, snapshot: None, journal: outcome.records, chain: vec![tip], salt: 0 }
+        let (desk, outcome) = open(&config, Replay::default(), tip);
+        Self { config, desk, snapshot: None, journal: outcome.records, chain: vec![tip], salt: 0 }
     }
 
     /// Kills the desk and opens it from its snapshot and rows: equal to the one that lived on.
@@ -82,7 +89,7 @@ impl Rig {
             .as_deref()
             .map_or_else(Replay::default, |bytes| Replay::from_snapshot(bytes).unwrap());
         self.journal.iter().for_each(|record| replay.apply(record).unwrap());
-        let (desk, outcome) = open(replay, self.chain[0]);
+        let (desk, outcome) = open(&self.config, replay, self.chain[0]);
         assert!(outcome.records.is_empty(), "opening again changes nothing");
         assert_eq!(desk.snapshot(), lived_on);
         self.desk = desk;
@@ -101,7 +108,7 @@ impl Rig {
         self.journal.extend(outcome.before);
         let mut replay = Replay::default();
         self.journal.iter().for_each(|record| replay.apply(record).unwrap());
-        let (desk, outcome) = open(replay, self.chain[0]);
+        let (desk, outcome) = open(&self.config, replay, self.chain[0]);
         self.desk = desk;
         self.perform(outcome)
     }

@@ -169,6 +169,7 @@ pub async fn start(checked: &Checked, data: DataDir, seed: &[u8; 64]) -> Result<
         batch_patience_blocks: 6,
         reserve: settlement::desk::ReservePolicy::default(),
         breaker: settlement::desk::Breaker::default(),
+        proof_wait: Duration::from_secs(checked.config.channels.proof_wait_seconds),
     };
     let pool =
         VerifyPool::new(std::num::NonZeroUsize::new(1)).map_err(|e| StartError::Pool(e.to_string()))?;

@@ -167,7 +167,7 @@ fn own(status: &CommitmentStatus) -> pb::OwnCommitment {
         CommitmentState::TooDear { .. } => pb::OnchainStage::TooDear,
         CommitmentState::NoCoin { .. } => pb::OnchainStage::NoCoin,
         CommitmentState::Faulty { .. } => pb::OnchainStage::Faulty,
-        CommitmentState::Pending => pb::OnchainStage::Pending,
+        CommitmentState::Pending | CommitmentState::AwaitsProof => pb::OnchainStage::Pending,
         CommitmentState::Sent { child, fee, feerate, refused } => {
             own.why = refused.clone().unwrap_or_default();
             own.child_txid = txid_out(child);

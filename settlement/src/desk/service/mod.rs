@@ -205,8 +205,13 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
             if batch_due.is_none() && self.desk.batch_wanted() {
                 batch_due = Some(Instant::now() + self.batch_wait);
             }
-            if settle_due.is_none() && self.desk.settle_wanted() {
-                settle_due = Some(Instant::now() + limits::SETTLE_WAIT);
+            if settle_due.is_none() {
+                let wait = if self.desk.settle_wanted() {
+                    Some(limits::SETTLE_WAIT)
+                } else {
+                    self.desk.looks_again_in()
+                };
+                settle_due = wait.map(|wait| Instant::now() + wait);
             }
         }
     }

@@ -2,11 +2,15 @@
 //!
 //! A party that runs from an old backup must not publish: its latest commitment may be revoked. Who proves it (a peer that
 //! knows more than we do) suspends every channel that no peer has confirmed in this process's life, deadlines or not,
-//! until a person says otherwise. And many channels that fail at once are more likely a fault of ours than of
+//! until a person says otherwise. A proof needs a peer, so after a start what no peer confirmed waits a while for one
+//! ([`DeskConfig::proof_wait`](crate::desk::DeskConfig::proof_wait)), deadlines or not: seconds, where blocks take
+//! minutes. And many channels that fail at once are more likely a fault of ours than of
 //! everybody else's: beyond [`Breaker::publications`] within [`Breaker::window_blocks`] the rest waits for a person
 //! too, unless a deadline is near.
 //!
 //! Invariant: what a person decided, and what was let through, is journaled: a restart neither asks again nor forgets.
+
+use std::time::Duration;
 
 use channel::channel::PublishJob;
 use channel::ids::OwnerId;
@@ -57,6 +61,7 @@ impl Desk {
         let mut outcome = Outcome::default();
         let was_suspended = std::mem::take(&mut self.gates.suspended);
         if was_suspended {
+            self.settling.first_look = Some(0);
             outcome.records.push(Record::PublishingResumed.encode());
             self.settling.wanted = true;
         }
@@ -97,6 +102,9 @@ impl Desk {
         if self.gates.suspended && !job.proven_current {
             return Err(CommitmentState::Suspended);
         }
+        if !job.proven_current && self.proof_seconds_left() > 0 {
+            return Err(CommitmentState::AwaitsProof);
+        }
         let tip = self.memory.tip().height;
         let near = |deadline: u32| deadline <= tip.saturating_add(limits::BREAKER_URGENT_BLOCKS);
         let is_urgent = job.deadline.is_some_and(near);
@@ -118,6 +126,18 @@ impl Desk {
         self.set_gate(owner, Gate::Held, outcome);
         outcome.reports.push(DeskReport::Held { owner });
         Err(CommitmentState::Held)
+    }
+
+    /// How long commitments that no peer confirmed wait for one yet, if any does: then the desk should look again.
+    pub fn looks_again_in(&self) -> Option<Duration> {
+        let mut states = self.settling.commitment_states.values();
+        let waits = states.any(|state| *state == CommitmentState::AwaitsProof);
+        waits.then(|| Duration::from_secs(self.proof_seconds_left().max(1)))
+    }
+
+    fn proof_seconds_left(&self) -> u64 {
+        let since = self.settling.first_look.unwrap_or(self.now);
+        since.saturating_add(self.config.proof_wait.as_secs()).saturating_sub(self.now)
     }
 
     fn set_gate(&mut self, owner: OwnerId, gate: Gate, outcome: &mut Outcome) {

@@ -69,6 +69,8 @@ pub(super) struct Settling {
     told: BTreeMap<OwnerId, BTreeSet<Txid>>,
     /// Something changed since the last look.
     wanted: bool,
+    /// When the desk first looked at its node's tip in this process's life, in seconds since 1970.
+    first_look: Option<u64>,
     /// The tip at the last look.
     pub(super) settled_height: Option<u32>,
     pub(super) reserve_was_short: bool,
@@ -122,6 +124,7 @@ impl Settling {
             alone: BTreeSet::new(),
             told: BTreeMap::new(),
             wanted: false,
+            first_look: None,
             settled_height: None,
             reserve_was_short: false,
         }
@@ -193,6 +196,7 @@ impl Desk {
     pub fn settle(&mut self, now: &Moment) -> Outcome {
         self.now = self.now.max(now.unix_seconds);
         let mut outcome = Outcome::default();
+        self.settling.first_look.get_or_insert(self.now);
         self.settling.wanted = false;
         self.settling.settled_height = Some(self.memory.tip().height);
         self.settling.commitment_states.clear();

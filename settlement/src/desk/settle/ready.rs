@@ -29,6 +29,7 @@ impl Desk {
                 !settling.ready.contains_key(owner)
             }
             CommitmentState::AwaitsFunding
+            | CommitmentState::AwaitsProof
             | CommitmentState::Suspended
             | CommitmentState::Held
             | CommitmentState::Faulty { .. }
@@ -73,6 +74,7 @@ impl Desk {
             | CommitmentState::NoCoin { .. }
             | CommitmentState::Sent { .. } => {}
             CommitmentState::AwaitsFunding
+            | CommitmentState::AwaitsProof
             | CommitmentState::Suspended
             | CommitmentState::Held
             | CommitmentState::Faulty { .. }

@@ -32,6 +32,8 @@ pub struct CommitmentStatus {
 pub enum CommitmentState {
     /// The funding is in no block: nodes take no commitment before that.
     AwaitsFunding,
+    /// No peer has confirmed it since this process began: one that connects may prove it old. It goes out soon.
+    AwaitsProof,
     /// This process may be behind: a person must say that it is not (`resume_publishing`).
     Suspended,
     /// Too many closes at once: a person must release it (`release_held`).
@@ -52,6 +54,7 @@ impl fmt::Display for CommitmentState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AwaitsFunding => f.write_str("the funding is in no block yet"),
+            Self::AwaitsProof => f.write_str("it waits a moment for a peer that may know better"),
             Self::Suspended => f.write_str("publishing is suspended until a person resumes it"),
             Self::Held => f.write_str("too many closes at once, a person must release it"),
             Self::TooDear { lowest, budget } => write!(f, "it costs {lowest}, at most {budget} is worth it"),
