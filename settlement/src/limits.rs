@@ -73,8 +73,12 @@ pub const MAX_UNCONFIRMED_CHAIN: usize = 24;
 pub const ONCHAIN_LOOKAHEAD: u32 = 200;
 
 /// Checkpoints kept in a snapshot of the on-chain wallet, a week of blocks; older ones stay only where one of our
-/// transactions is anchored. The final depth is far below it.
+/// transactions is anchored. Transactions whose coins were all spent so long ago are left out. The final depth is below it.
 pub const ONCHAIN_CHECKPOINTS: u32 = 1_008;
+
+/// Seconds after which a transaction is left out of such a snapshot that was given up, or whose coins something else took: two
+/// weeks, as long as nodes keep what no block holds.
+pub const ONCHAIN_HISTORY_SECONDS: u64 = 14 * 24 * 3_600;
 
 /// Lowest feerate offered by default: 1 sat/vB, rounded up in sat per 1000 weight units. Nodes accept 0.1 sat/vB from
 /// version 30 on, but such a transaction waits long.

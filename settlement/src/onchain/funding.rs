@@ -152,7 +152,8 @@ impl OnchainWallet {
     /// The coins that must not be chosen, besides those locked or immature, which bdk leaves out itself anyway.
     fn excluded(&self, choice: CoinChoice) -> Vec<OutPoint> {
         let allowed = self.allowed(choice);
-        self.coins().into_iter().filter(|coin| !allowed(coin.state)).map(|coin| coin.outpoint).collect()
+        let coins = self.coins().into_iter().filter(|coin| !allowed(coin.state)).map(|coin| coin.outpoint);
+        coins.chain(self.spent.iter().copied()).collect()
     }
 
     fn allowed(&self, choice: CoinChoice) -> impl Fn(CoinState) -> bool + use<> {

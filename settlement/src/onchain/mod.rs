@@ -10,6 +10,7 @@
 
 mod funding;
 mod keys;
+mod prune;
 #[cfg(test)]
 mod tests;
 
@@ -28,10 +29,15 @@ pub use keys::AddressKind;
 use crate::follow::BlockRef;
 use crate::limits;
 use keys::CoinKeys;
+use prune::Whole;
+use serde::Serialize;
 
 /// The first byte of every record: the encoding of what follows (JSON of bdk's change set, which reads the
 /// records of the major version before it).
 const RECORD_VERSION: u8 = 1;
+
+/// The same of a snapshot, which also names coins whose spends are forgotten.
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// What the wallet is made from. The same configuration must be given at every start.
 #[derive(Clone)]
@@ -170,6 +176,8 @@ pub struct OnchainWallet {
     taken: ChangeSet,
     /// Changes of our own making that wait to be taken, besides bdk's.
     staged: ChangeSet,
+    /// Coins that were spent by transactions which are forgotten.
+    spent: BTreeSet<OutPoint>,
     /// Coins that pay for claims and closes on their way. Kept in memory only: after a restart these are made again.
     reserved: BTreeSet<OutPoint>,
 }
@@ -195,6 +203,7 @@ impl OnchainWallet {
             wallet,
             taken: ChangeSet::default(),
             staged: ChangeSet::default(),
+            spent: BTreeSet::new(),
             reserved: BTreeSet::new(),
         })
     }
@@ -210,12 +219,15 @@ impl OnchainWallet {
         records: impl IntoIterator<Item = R>,
     ) -> Result<Self, OnchainError> {
         let keys = CoinKeys::new(&config.master, config.addresses)?;
-        let mut taken = ChangeSet::default();
+        let Whole { changes: mut taken, mut spent } = Whole::default();
         for record in records {
-            taken.merge(decode(record.as_ref())?);
+            let record = decode(record.as_ref())?;
+            taken.merge(record.changes);
+            spent.extend(record.spent);
         }
         let wallet = load_wallet(&config, taken.clone())?;
-        Ok(Self { config, keys, wallet, taken, staged: ChangeSet::default(), reserved: BTreeSet::new() })
+        let (staged, reserved) = (ChangeSet::default(), BTreeSet::new());
+        Ok(Self { config, keys, wallet, taken, staged, spent, reserved })
     }
 
     /// What changed since the last call, as the bytes of one record; `None` if nothing did. The changes are in effect
@@ -225,22 +237,17 @@ impl OnchainWallet {
         if staged.is_empty() {
             return None;
         }
-        let record = encode(&staged);
+        let record = encode(RECORD_VERSION, &staged);
         self.taken.merge(staged);
         Some(record)
     }
 
-    /// Everything taken so far as one record that replaces all earlier ones. Old checkpoints that anchor none of our
-    /// transactions are left out.
+    /// Everything taken so far as one record that replaces all earlier ones, without what can mean nothing any more: old
+    /// checkpoints that anchor none of our transactions, transactions whose coins were spent long ago or that came to
+    /// nothing.
     pub fn snapshot(&self) -> Vec<u8> {
-        let mut state = self.taken.clone();
-        let keep_from = self.tip().height.saturating_sub(limits::ONCHAIN_CHECKPOINTS);
-        let anchors: HashSet<u32> =
-            state.tx_graph.anchors.iter().map(|(anchor, _)| anchor.block_id.height).collect();
-        state.local_chain.blocks.retain(|height, hash| {
-            hash.is_some() && (*height == 0 || *height >= keep_from || anchors.contains(height))
-        });
-        encode(&state)
+        let whole = Whole { changes: self.taken.clone(), spent: self.spent.clone() };
+        encode(SNAPSHOT_VERSION, &whole.pruned(&self.wallet))
     }
 
     /// The last block taken in.
@@ -301,6 +308,7 @@ impl OnchainWallet {
         let mut coins: Vec<Coin> = self
             .wallet
             .list_unspent()
+            .filter(|output| !self.spent.contains(&output.outpoint))
             .map(|output| Coin {
                 outpoint: output.outpoint,
                 state: self.state_of(output.outpoint, output.keychain, &output.chain_position, next),
@@ -450,27 +458,38 @@ fn load_wallet(config: &OnchainConfig, state: ChangeSet) -> Result<Wallet, Oncha
             .descriptor(external, Some(Bip86(master, external)))
             .descriptor(internal, Some(Bip86(master, internal))),
     };
-    params
+    let mut wallet = params
         .lookahead(limits::ONCHAIN_LOOKAHEAD)
         .check_network(config.network)
         .load_wallet_no_persist(state)
         .map_err(|error| OnchainError::Mismatch { reason: error.to_string() })?
-        .ok_or(OnchainError::Record { reason: "there is none".into() })
+        .ok_or(OnchainError::Record { reason: "there is none".into() })?;
+    // Which addresses were used is known from transactions, some of which are forgotten; so all but the last given out
+    // count as used.
+    for keychain in [external, internal] {
+        for index in 0..wallet.derivation_index(keychain).unwrap_or(0) {
+            wallet.mark_used(keychain, index);
+        }
+    }
+    Ok(wallet)
 }
 
-fn encode(state: &ChangeSet) -> Vec<u8> {
-    let mut record = vec![RECORD_VERSION];
+fn encode<T: Serialize>(version: u8, state: &T) -> Vec<u8> {
+    let mut record = vec![version];
     serde_json::to_writer(&mut record, state)
         .expect("a change set has string keys only, and memory takes any write");
     record
 }
 
-fn decode(record: &[u8]) -> Result<ChangeSet, OnchainError> {
+fn decode(record: &[u8]) -> Result<Whole, OnchainError> {
     let unreadable = |reason: String| OnchainError::Record { reason };
+    let not_json = |error: serde_json::Error| unreadable(error.to_string());
     match record.split_first() {
         Some((&RECORD_VERSION, json)) => {
-            serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))
+            let changes = serde_json::from_slice(json).map_err(not_json)?;
+            Ok(Whole { changes, spent: BTreeSet::new() })
         }
+        Some((&SNAPSHOT_VERSION, json)) => serde_json::from_slice(json).map_err(not_json),
         Some((version, _)) => Err(unreadable(format!("version {version} is unknown"))),
         None => Err(unreadable("it is empty".into())),
     }

@@ -269,6 +269,98 @@ fn a_snapshot_replaces_the_records_before_it() {
 }
 
 #[test]
+fn snapshots_do_not_grow_with_what_was_spent_long_ago_and_lose_nothing_else() {
+    let mut rig = Rig::new(AddressKind::P2wpkh);
+    rig.receive(1_000_000);
+    let untouched = rig.payment(7_000);
+    rig.mine(vec![untouched]);
+    let (mut sizes, mut scripts, mut left) = (Vec::new(), BTreeSet::new(), 1_007_000);
+    for round in 0..3 {
+        let now = 10 + round * (limits::ONCHAIN_HISTORY_SECONDS + 1);
+        for seed in 0..20 {
+            // One that came to nothing, and one that is mined.
+            let rival = rig.build(9_000, seed).unwrap().funding;
+            rig.wallet.record_unconfirmed(rival.transaction(), now);
+            rig.wallet.release(rival.transaction(), now);
+            let built = rig.build(10_000, seed).unwrap().funding;
+            rig.wallet.record_unconfirmed(built.transaction(), now);
+            let ours = |output: &&TxOut| rig.wallet.is_ours(&output.script_pubkey);
+            let change = built.transaction().output.iter().find(ours).unwrap();
+            left -= 10_000 + sat(built.fee());
+            assert!(scripts.insert(change.script_pubkey.clone()), "no address is used twice");
+            rig.mine(vec![built.transaction().clone()]);
+        }
+        for _ in 0..limits::ONCHAIN_CHECKPOINTS {
+            rig.mine(vec![]);
+        }
+        let snapshot = rig.wallet.snapshot();
+        sizes.push(snapshot.len());
+        rig.journal = vec![snapshot];
+        rig.restart();
+        assert_eq!(rig.wallet.snapshot(), rig.journal[0], "pruning twice is pruning once");
+    }
+    assert_eq!(sat(rig.wallet.balance().confirmed), left);
+    assert!(sizes[2] < sizes[1] + 500, "{sizes:?}");
+}
+
+#[test]
+fn a_coin_spent_by_what_is_forgotten_never_comes_back() {
+    let mut rig = Rig::new(AddressKind::P2wpkh);
+    // Two coins in one transaction: one is never touched and keeps it in the books.
+    let (mut split, other) = (rig.payment(50_000), rig.payment(30_000));
+    split.output.extend(other.output);
+    rig.mine(vec![split]);
+    let mut sizes = Vec::new();
+    for round in 0..4 {
+        let built = rig.build(5_000, round).unwrap().funding;
+        rig.wallet.record_unconfirmed(built.transaction(), 5);
+        rig.mine(vec![built.transaction().clone()]);
+        for _ in 0..=limits::ONCHAIN_CHECKPOINTS {
+            rig.mine(vec![]);
+        }
+        let snapshot = rig.wallet.snapshot();
+        sizes.push(snapshot.len());
+        rig.journal = vec![snapshot];
+        rig.restart();
+    }
+    assert!(sizes[3] < sizes[1] + 200, "{sizes:?}");
+    let coins = rig.wallet.coins();
+    assert_eq!(coins.len(), 2, "{coins:?}");
+    let spendable = rig.wallet.spendable(CoinChoice::Confirmed);
+    let built = rig.wallet.build_funding(&request(&[channel_output(sat(spendable) - 2_000)], 9)).unwrap();
+    let known: BTreeSet<OutPoint> = coins.iter().map(|coin| coin.outpoint).collect();
+    assert!(built.locked.iter().all(|coin| known.contains(coin)));
+    assert!(matches!(rig.build(1_000, 1), Err(OnchainError::NotEnough { .. })));
+}
+
+#[test]
+fn a_coin_that_is_spent_but_not_deep_stays_known_with_all_that_led_to_it() {
+    let mut rig = Rig::new(AddressKind::P2tr);
+    rig.receive(100_000);
+    let first = rig.build(10_000, 1).unwrap().funding;
+    rig.wallet.record_unconfirmed(first.transaction(), 5);
+    rig.mine(vec![first.transaction().clone()]);
+    for _ in 0..limits::ONCHAIN_CHECKPOINTS {
+        rig.mine(vec![]);
+    }
+    let second = rig.build(20_000, 2).unwrap().funding;
+    rig.wallet.record_unconfirmed(second.transaction(), 6);
+    let tip = rig.mine(vec![second.transaction().clone()]);
+    rig.journal = vec![rig.wallet.snapshot()];
+    rig.restart();
+    rig.wallet.disconnect(tip).unwrap();
+    rig.journal();
+    rig.restart();
+    let outputs = [channel_output(20_000)];
+    let again = rig.wallet.verify_funding(second.transaction().clone(), &outputs, FeeBounds::default());
+    assert_eq!(again, Ok(second.clone()), "the coin that it spends is known still");
+    // Undone and replaced: the coin is there again, and nothing that was spent before it.
+    rig.wallet.release(second.transaction(), 7);
+    rig.journal();
+    assert_eq!(sat(rig.wallet.balance().confirmed), 90_000 - sat(first.fee()));
+}
+
+#[test]
 fn a_stored_funding_transaction_is_verified_again_after_a_restart() {
     let mut rig = Rig::new(AddressKind::P2tr);
     rig.receive(100_000);
