@@ -91,6 +91,19 @@ pub const COMMITMENT_CONFIRM_BLOCKS: u32 = 12;
 /// paid us closes its channel (34 blocks or more later, BOLT 2, "cltv_expiry_delta Selection").
 pub const TIMEOUT_CLAIM_BLOCKS: u32 = 12;
 
+/// The least difference between an incoming and its outgoing expiry (BOLT 2, "cltv_expiry_delta Selection": 34 blocks for
+/// a reasonable node): [`OUTGOING_GRACE_BLOCKS`], [`COMMITMENT_CONFIRM_BLOCKS`] and [`TIMEOUT_CLAIM_BLOCKS`], until the
+/// last of which the next hop may show the preimage, and what is left of it to be paid by the one before.
+pub const MIN_CLTV_EXPIRY_DELTA: u16 = 34;
+
+/// Blocks past its expiry after which a hub gives an HTLC up that nobody can decide: its output may be one of a
+/// commitment that this side knows nothing of, and only the next hop can spend it. By then the incoming one expires, and
+/// whoever offered it takes it back.
+pub const UNDECIDED_PATIENCE_BLOCKS: u32 = MIN_CLTV_EXPIRY_DELTA as u32;
+
+/// The same of a wallet's own payment, which nobody waits for: two weeks. What the hub has not taken by then it never will.
+pub const UNDECIDED_PAYMENT_BLOCKS: u32 = 2_016;
+
 /// Closing terms the hub may propose in one session: a fee that the wallet refuses may be lowered a few times.
 pub const MAX_PROPOSED_TERMS: usize = 8;
 

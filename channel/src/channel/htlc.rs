@@ -161,8 +161,9 @@ pub(super) struct Offered {
     pub(super) key: ForwardKey,
     /// What the counterparty announced, from `RemoveSent` on.
     pub(super) removal: Option<Removal>,
-    /// Trimmed, and overdue: failed upstream although the counterparty may still claim it. What that can cost
-    /// is within the cap on dust exposure, which counts the HTLC until it is gone.
+    /// Overdue, and failed upstream although the counterparty may still claim it: trimmed (what that can cost is within
+    /// the cap on dust exposure, which counts the HTLC until it is gone), or beyond our reach in a commitment that we know
+    /// nothing of.
     pub(super) given_up: bool,
 }
 

@@ -157,16 +157,23 @@ impl OnChain {
                     | Part::Candidate => None,
                 })
                 .collect(),
-            Whose::Newer => {
-                let values: BTreeSet<_> = unspent()
-                    .filter(|output| output.part == Part::Candidate)
-                    .map(|output| output.output.value)
-                    .collect();
-                let may_be =
-                    |htlc: &Offered| !htlc.trimmed && values.contains(&htlc.add.amount_msat.to_sat_floor());
-                htlcs.filter(|(_, htlc)| may_be(htlc)).map(|(id, _)| *id).collect()
-            }
+            Whose::Newer => self.undecidable(htlcs),
         }
+    }
+
+    /// Those of them that we can do nothing about: each may be one of the unspent outputs of a commitment that we do not know,
+    /// which its receiver alone can spend. Until they are given up.
+    pub(super) fn undecidable<'a>(
+        &self,
+        htlcs: impl Iterator<Item = (&'a u64, &'a Offered)>,
+    ) -> BTreeSet<u64> {
+        let unspent = self.outputs.values().filter(|output| !output.is_spent_for_good());
+        let candidates = unspent.filter(|output| output.part == Part::Candidate);
+        let values: BTreeSet<_> = candidates.map(|output| output.output.value).collect();
+        let may_be = |htlc: &Offered| {
+            !htlc.trimmed && !htlc.given_up && values.contains(&htlc.add.amount_msat.to_sat_floor())
+        };
+        htlcs.filter(|(_, htlc)| may_be(htlc)).map(|(id, _)| *id).collect()
     }
 
     /// Whether nothing more can happen to what concerns us.

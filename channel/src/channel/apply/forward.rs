@@ -80,8 +80,8 @@ impl State {
         }
     }
 
-    /// Trimmed HTLCs are overdue: they fail upstream, before the incoming ones expire too and close *their*
-    /// channels. They stay where they are, and the counterparty may still resolve them.
+    /// Trimmed HTLCs, or undecidable ones, are overdue: they fail upstream, before the incoming ones expire too and close
+    /// *their* channels. They stay where they are, and the counterparty may still resolve them.
     pub(super) fn given_up(&mut self, ids: &[u64], out: &mut Out<'_>) {
         for id in ids {
             let Htlcs { offered, index, .. } = &mut self.htlcs;
@@ -92,6 +92,7 @@ impl State {
             self.resolve(key, *id, ForwardResult::Failed { reason: FailureReason::TimedOut }, out);
             self.end_forward(key, *id);
         }
+        self.progress(out);
     }
 
     /// The HTLC with this id brings no further result.

@@ -1,5 +1,7 @@
 //! The chain's word. It is neither refused nor disputed: what does not fit the channel fails it.
 
+use std::collections::BTreeSet;
+
 use bitcoin::{OutPoint, Txid};
 
 use super::onchain::InBlock;
@@ -13,7 +15,10 @@ use crate::commitment::HtlcSpec;
 use crate::effect::OpeningFailure;
 use crate::error::{FailureCause, Refusal};
 use crate::event::{ChainEvent, Role};
-use crate::limits::{CLAIM_MARGIN_BLOCKS, HANDED_OVER_GRACE_BLOCKS, OUTGOING_GRACE_BLOCKS};
+use crate::limits::{
+    CLAIM_MARGIN_BLOCKS, HANDED_OVER_GRACE_BLOCKS, OUTGOING_GRACE_BLOCKS, UNDECIDED_PATIENCE_BLOCKS,
+    UNDECIDED_PAYMENT_BLOCKS,
+};
 
 impl Channel {
     pub(super) fn check_chain(&self, event: ChainEvent, context: &Context<'_>) -> Verdict {
@@ -24,7 +29,7 @@ impl Channel {
                     return Ok(Checked::Nothing);
                 }
                 if !self.is_our_funding(output.as_ref()) {
-                    if self.state.phase == (Phase::Failed { cause: FailureCause::WrongFunding }) {
+                    if self.is_wrongly_funded() {
                         return Ok(Checked::Nothing);
                     }
                     return decided(Kind::Failed { cause: FailureCause::WrongFunding });
@@ -36,6 +41,10 @@ impl Channel {
                     return Ok(Checked::Nothing);
                 }
                 decided(Kind::FundingUndone)
+            }
+            // A transaction never changes its outputs: no other can come in its place, and nobody can spend what is not there.
+            ChainEvent::FundingDeep { .. } if self.is_wrongly_funded() => {
+                decided(Kind::OpeningEnded { cause: OpeningFailure::WrongFunding })
             }
             ChainEvent::FundingDeep { .. } => {
                 if !self.waits_for_funding() || funding.deep || funding.confirmed.is_none() {
@@ -79,8 +88,8 @@ impl Channel {
     /// is given up.
     fn check_htlc_deadline(&self, height: u32) -> Checked {
         if matches!(self.state.phase, Phase::Failed { .. }) {
-            let late = |htlc: &Offered| htlc.add.cltv_expiry.saturating_add(OUTGOING_GRACE_BLOCKS) <= height;
-            let ids = self.giving_up().filter(|(_, htlc)| late(htlc)).map(|(id, _)| *id).collect();
+            let late = self.giving_up().filter(|(_, deadline)| *deadline <= height);
+            let ids = late.map(|(id, _)| id).collect();
             return Checked::Input(Input(Kind::GivenUp { ids }));
         }
         let failed = Kind::Failed { cause: FailureCause::HtlcDeadline { height } };
@@ -98,12 +107,28 @@ impl Channel {
         Checked::Input(Input(Kind::GivenUp { ids: overdue().map(|(id, _)| *id).collect() }))
     }
 
-    /// Trimmed HTLCs of ours in a channel that failed: only the final depth of a commitment will end them, which may
-    /// come too late for what pays for them.
-    fn giving_up(&self) -> impl Iterator<Item = (&u64, &Offered)> {
-        let decided = self.state.onchain.as_ref().is_some_and(|onchain| onchain.is_final);
-        let offered = self.state.htlcs.offered.iter();
-        offered.filter(move |(_, htlc)| htlc.trimmed && !htlc.given_up && !decided)
+    /// HTLCs of ours in a channel that failed which the chain may decide too late for what pays for them, or never: until when
+    /// each is waited for. Trimmed ones end with the final depth of a commitment; those that may be outputs of a
+    /// commitment that we do not know, only by their receiver's hand.
+    fn giving_up(&self) -> impl Iterator<Item = (u64, u32)> {
+        let offered = &self.state.htlcs.offered;
+        let (is_decided, undecided) = match &self.state.onchain {
+            Some(onchain) if onchain.is_final => (true, onchain.undecidable(offered.iter())),
+            Some(_) | None => (false, BTreeSet::new()),
+        };
+        let patience = match self.state.names.role {
+            Role::Hub => UNDECIDED_PATIENCE_BLOCKS,
+            Role::Wallet => UNDECIDED_PAYMENT_BLOCKS,
+        };
+        let deadline = move |id: &u64, htlc: &Offered| {
+            let patience = match htlc.trimmed {
+                true if !is_decided => OUTGOING_GRACE_BLOCKS,
+                false if undecided.contains(id) => patience,
+                true | false => return None,
+            };
+            (!htlc.given_up).then(|| htlc.add.cltv_expiry.saturating_add(patience))
+        };
+        offered.iter().filter_map(move |(id, htlc)| Some((*id, deadline(id, htlc)?)))
     }
 
     fn closes_with(&self, txid: Txid) -> bool {
@@ -136,6 +161,10 @@ impl Channel {
             | Phase::Closed { .. }
             | Phase::Aborted { .. } => false,
         }
+    }
+
+    fn is_wrongly_funded(&self) -> bool {
+        self.state.phase == (Phase::Failed { cause: FailureCause::WrongFunding })
     }
 
     fn check_never_confirms(&self, funding: &Funding) -> Verdict {
@@ -220,11 +249,8 @@ impl Channel {
     pub(in super::super) fn htlc_deadline(&self) -> Option<u32> {
         match self.state.phase {
             Phase::Open => {}
-            // What has an output is the chain's to decide.
-            Phase::Failed { .. } => {
-                let overdue = self.giving_up().map(|(_, htlc)| htlc.add.cltv_expiry).min();
-                return overdue.map(|expiry| expiry.saturating_add(OUTGOING_GRACE_BLOCKS));
-            }
+            // What has an output is the chain's to decide, if it can.
+            Phase::Failed { .. } => return self.giving_up().map(|(_, deadline)| deadline).min(),
             Phase::Proposed
             | Phase::Building
             | Phase::FundingSent

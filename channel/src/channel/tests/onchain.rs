@@ -312,6 +312,34 @@ fn a_commitment_newer_than_known_pays_our_balance_and_stops_our_own() {
 }
 
 #[test]
+fn an_htlc_that_only_its_receiver_can_decide_is_given_up_when_what_pays_for_it_expires() {
+    for (loser, patience) in [(Who::Hub, 34), (Who::Wallet, 2_016)] {
+        let mut world = busy();
+        let old = world.pair.end(loser).channel().clone();
+        for number in 21..25 {
+            world.pair.offer(loser.other(), number, 1_000_000);
+            world.pair.run();
+        }
+        world.turn_back(loser, &old);
+        publish(&mut world, loser.other());
+        world.mine_empty(FINAL_DEPTH);
+        let (mine, expiry) = match loser {
+            Who::Hub => (1, HEIGHT + 100),
+            Who::Wallet => (11, HEIGHT + 100),
+        };
+        let decided = |world: &mut World| results(world, loser).iter().any(|(which, _)| *which == key(mine));
+        let missing = (expiry + patience).checked_sub(world.tip()).unwrap();
+        world.mine_empty(missing - 1);
+        assert!(!decided(&mut world), "the preimage may come");
+        world.mine_empty(1);
+        assert!(results(&mut world, loser).contains(&(key(mine), TIMED_OUT)));
+        // Nothing more is waited for: only the receiver knows what it could still be.
+        world.run_to_the_end(&[loser]);
+        assert!(world.is_closed(loser));
+    }
+}
+
+#[test]
 fn an_old_commitment_of_our_own_is_not_taken_for_a_cheat() {
     let (mut world, old) = cheated(Who::Hub);
     let latest = world.pair.hub.channel().clone();
