@@ -221,6 +221,8 @@ pub enum OpeningFailure {
     /// Also of a channel that was open before a reorganisation: no commitment of it can ever be in a block.
     #[error("another transaction took the funding's coins for good")]
     FundingReplaced,
+    #[error("the funding transaction on the chain is not the one agreed")]
+    WrongFunding,
 }
 
 /// Why this wallet does not agree to closing terms.

@@ -171,7 +171,8 @@ impl State {
             OpeningFailure::Disconnected
             | OpeningFailure::Counterparty { .. }
             | OpeningFailure::NeverConfirmed
-            | OpeningFailure::FundingReplaced => {}
+            | OpeningFailure::FundingReplaced
+            | OpeningFailure::WrongFunding => {}
         }
         if self.terms.opener == Side::Holder {
             let transaction = self.funding.as_mut().and_then(|funding| funding.transaction.take());

@@ -119,9 +119,14 @@ fn a_funding_that_pays_something_else_never_makes_a_channel() {
         let cause = FailureCause::WrongFunding;
         assert_eq!(pair.hub.channel().phase(), PhaseView::Failed { cause });
         assert_eq!(pair.hub.channel().publish_job(&pair.hub.signer), None);
+        // It is told, and listed, until no block can be undone that holds it; nothing of it is kept for ever.
+        assert!(!pair.hub.effects.contains(&Effect::Finished));
         pair.hub.chain(ChainEvent::FundingDeep { height: HEIGHT }).unwrap();
         pair.settle();
         assert!(!pair.hub.reports.contains(&Report::Ready));
+        let cause = OpeningFailure::WrongFunding;
+        assert_eq!(pair.hub.channel().phase(), PhaseView::Aborted { cause });
+        assert!(pair.hub.effects.contains(&Effect::Finished));
     }
 }
 
