@@ -2,28 +2,27 @@
 //!
 //! Whoever waited first is woken first, in every run. (`tokio::sync::watch` wakes its waiters in an order that it draws.)
 
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use std::task::{Context, Poll, Waker};
 
 /// The one who raises the value. Dropped, it ends all waiting.
 #[derive(Debug)]
-pub struct Raise<T>(Arc<Shared<T>>);
+pub struct Raise<T>(Arc<Mutex<State<T>>>);
 
 /// Those who wait for it. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Rising<T>(Arc<Shared<T>>);
-
-#[derive(Debug)]
-struct Shared<T> {
-    state: Mutex<State<T>>,
-    raised: Notify,
-}
+pub struct Rising<T>(Arc<Mutex<State<T>>>);
 
 #[derive(Debug)]
 struct State<T> {
     value: T,
     ended: bool,
+    /// By the order in which they came.
+    waiting: BTreeMap<u64, Waker>,
+    next: u64,
 }
 
 /// Nobody raises the value any more.
@@ -33,42 +32,45 @@ pub struct Ended;
 
 /// A value that begins at `start`.
 pub fn rising<T: Copy + Ord>(start: T) -> (Raise<T>, Rising<T>) {
-    let state = Mutex::new(State { value: start, ended: false });
-    let shared = Arc::new(Shared { state, raised: Notify::new() });
-    (Raise(Arc::clone(&shared)), Rising(shared))
+    let state = State { value: start, ended: false, waiting: BTreeMap::new(), next: 0 };
+    let state = Arc::new(Mutex::new(state));
+    (Raise(Arc::clone(&state)), Rising(state))
 }
 
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Every change under the lock is whole, so a panic elsewhere leaves the state whole.
+fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wake<T>(mut state: MutexGuard<'_, State<T>>) {
+    let waiting = std::mem::take(&mut state.waiting);
+    drop(state);
+    waiting.into_values().for_each(Waker::wake);
 }
 
 impl<T: Copy + Ord> Raise<T> {
     /// Raises the value to at least `to`, and wakes those who waited for it.
     pub fn raise(&self, to: T) {
-        {
-            let mut state = self.0.lock();
-            if to <= state.value {
-                return;
-            }
+        let mut state = lock(&self.0);
+        if to > state.value {
             state.value = to;
+            wake(state);
         }
-        self.0.raised.notify_waiters();
     }
 }
 
 impl<T> Drop for Raise<T> {
     fn drop(&mut self) {
-        self.0.lock().ended = true;
-        self.0.raised.notify_waiters();
+        let mut state = lock(&self.0);
+        state.ended = true;
+        wake(state);
     }
 }
 
-impl<T: Copy + Ord> Rising<T> {
+impl<T: Copy + Ord + Unpin> Rising<T> {
     /// The value now.
     pub fn now(&self) -> T {
-        self.0.lock().value
+        lock(&self.0).value
     }
 
     /// Waits until the value is `least` or more; gives it.
@@ -76,8 +78,8 @@ impl<T: Copy + Ord> Rising<T> {
     /// # Errors
     ///
     /// [`Ended`]: it is lower, and will stay so.
-    pub async fn reaches(&self, least: T) -> Result<T, Ended> {
-        self.is(|value| value >= least).await
+    pub fn reaches(&self, least: T) -> impl Future<Output = Result<T, Ended>> + '_ {
+        Wait { state: &self.0, enough: move |value| value >= least, place: None }
     }
 
     /// Waits until the value is more than `than`; gives it.
@@ -85,24 +87,42 @@ impl<T: Copy + Ord> Rising<T> {
     /// # Errors
     ///
     /// As [`Rising::reaches`].
-    pub async fn above(&self, than: T) -> Result<T, Ended> {
-        self.is(|value| value > than).await
+    pub fn above(&self, than: T) -> impl Future<Output = Result<T, Ended>> + '_ {
+        Wait { state: &self.0, enough: move |value| value > than, place: None }
     }
+}
 
-    async fn is(&self, enough: impl Fn(T) -> bool) -> Result<T, Ended> {
-        loop {
-            // Before the look, so that no rise between the two is missed.
-            let raised = self.0.raised.notified();
-            {
-                let state = self.0.lock();
-                if enough(state.value) {
-                    return Ok(state.value);
-                }
-                if state.ended {
-                    return Err(Ended);
-                }
-            }
-            raised.await;
+/// Somebody who waits. Dropped, it waits no longer.
+struct Wait<'a, T, F> {
+    state: &'a Mutex<State<T>>,
+    enough: F,
+    /// Among those who wait; it is kept until it is over.
+    place: Option<u64>,
+}
+
+impl<T: Copy, F: Fn(T) -> bool + Unpin> Future for Wait<'_, T, F> {
+    type Output = Result<T, Ended>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let wait = self.get_mut();
+        let mut state = lock(wait.state);
+        if (wait.enough)(state.value) {
+            return Poll::Ready(Ok(state.value));
+        }
+        if state.ended {
+            return Poll::Ready(Err(Ended));
+        }
+        let place = *wait.place.get_or_insert(state.next);
+        state.next = state.next.max(place + 1);
+        state.waiting.insert(place, context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl<T, F> Drop for Wait<'_, T, F> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            lock(self.state).waiting.remove(&place);
         }
     }
 }
@@ -128,6 +148,16 @@ mod tests {
         drop(raise);
         assert_eq!(waiting.await.unwrap(), (Ok(5), Err(Ended)));
         assert_eq!(rising.reaches(5).await, Ok(5));
+    }
+
+    #[tokio::test]
+    async fn who_gave_up_waiting_leaves_nothing_behind() {
+        let (raise, rising) = rising(0u64);
+        for _ in 0..3 {
+            let waited = tokio::time::timeout(std::time::Duration::ZERO, rising.above(0)).await;
+            assert!(waited.is_err());
+        }
+        assert!(lock(&raise.0).waiting.is_empty());
     }
 
     #[tokio::test]

@@ -13,6 +13,9 @@ use shard::Mail;
 use crate::control::ControlMail;
 use crate::placement::Placement;
 
+/// What one machine takes its mail from.
+pub type Mailbox<M> = crossbeam_channel::Receiver<M>;
+
 /// The senders of all mailboxes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Mailboxes {

@@ -11,7 +11,6 @@ use std::sync::{Arc, RwLock};
 use channel::policy::Policy;
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
-use crossbeam_channel::Receiver;
 use daemon::rising::{Rising, rising};
 use daemon::world::World;
 use journal::{
@@ -26,7 +25,7 @@ use crate::control::{Control, ControlMail};
 use crate::data_dir::DataDir;
 use crate::directory::Directory;
 use crate::machines::CommitNews;
-use crate::mailboxes::Mailboxes;
+use crate::mailboxes::{Mailbox, Mailboxes};
 use crate::outlet::HubOutlet;
 use crate::placement::Placement;
 use crate::router::{Gate, Tip};
@@ -68,8 +67,8 @@ pub struct Shared {
 /// A hub whose machines are rebuilt; nothing runs yet but the journal.
 pub struct Recovered {
     pub shared: Shared,
-    pub shards: Vec<(Shard, HubOutlet, Receiver<Mail>)>,
-    pub control: (Control, Receiver<ControlMail>),
+    pub shards: Vec<(Shard, HubOutlet, Mailbox<Mail>)>,
+    pub control: (Control, Mailbox<ControlMail>),
     pub desk: DeskState,
     pub to_desk: mpsc::UnboundedReceiver<ToDesk>,
     pub desk_snapshots: mpsc::UnboundedReceiver<()>,
@@ -123,8 +122,8 @@ pub struct Begun {
     /// Where the run's number lies in the log. [`Begun::rebuild`] must wait until it is durable.
     pub epoch_at: Position,
     recovery: Recovery,
-    shards: Vec<Receiver<Mail>>,
-    control: Receiver<ControlMail>,
+    shards: Vec<Mailbox<Mail>>,
+    control: Mailbox<ControlMail>,
     desk_snapshots: mpsc::UnboundedReceiver<()>,
 }
 

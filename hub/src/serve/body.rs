@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
 use settlement::follow::BlockSource;
 use shard::{Mail, Shard};
 use tokio::sync::mpsc;
@@ -12,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::control::{Control, ControlMail};
 use crate::earnings::{Earnings, sum_fees};
+use crate::mailboxes::Mailbox;
 use crate::operator::{OperatorHub, OperatorService};
 use crate::outlet::HubOutlet;
 use crate::recover::{Recovered, Shared};
@@ -35,8 +35,8 @@ pub struct Body {
 
 /// What is to be turned: each with the mailbox it takes from.
 pub struct Machines {
-    pub shards: Vec<(Shard, HubOutlet, Receiver<Mail>)>,
-    pub control: (Control, Receiver<ControlMail>),
+    pub shards: Vec<(Shard, HubOutlet, Mailbox<Mail>)>,
+    pub control: (Control, Mailbox<ControlMail>),
 }
 
 impl Body {

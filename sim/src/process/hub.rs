@@ -5,11 +5,11 @@ use std::sync::Arc;
 use channel::keys::Point;
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
-use crossbeam_channel::Receiver;
 use daemon::world::World;
 use hub::config::{Config, Layers};
 use hub::control::{Control, ControlMail};
 use hub::machines::{CommitNews, ShardMachine};
+use hub::mailboxes::Mailbox;
 use hub::operator::OperatorService;
 use hub::outlet::HubOutlet;
 use hub::recover::{Rebuild, begin, header, headroom, options};
@@ -95,7 +95,7 @@ pub enum HubPart {
 /// A shard's thread.
 struct Seat {
     machine: ShardMachine<HubOutlet>,
-    mailbox: Receiver<Mail>,
+    mailbox: Mailbox<Mail>,
     /// The last turn left work for another.
     again: bool,
     /// The chain was followed to its tip, and the shard has not heard of it.
@@ -126,7 +126,7 @@ impl Seat {
 pub struct HubProcess {
     shards: Vec<Seat>,
     control: Control,
-    control_mailbox: Receiver<ControlMail>,
+    control_mailbox: Mailbox<ControlMail>,
     committer: Committer,
     news: CommitNews,
     body: Body,
