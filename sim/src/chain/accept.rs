@@ -314,11 +314,7 @@ impl State {
         if clusters.len() > policy::MAX_REPLACED_CLUSTERS {
             return Err(Reject::TooManyReplacements);
         }
-        let fees_of = |txids: &BTreeSet<Txid>| {
-            let fees = txids.iter().filter_map(|txid| self.pool.get(txid)).map(|entry| entry.fee);
-            fees.fold(Amount::ZERO, |sum, fee| sum.checked_add(fee).unwrap_or(Amount::MAX_MONEY))
-        };
-        let replaced = fees_of(&self.pool.descendants(conflicts));
+        let (replaced, _) = self.pool.sum(&self.pool.descendants(conflicts));
         let (fee, vsize) = together(candidates);
         let needed =
             replaced.checked_add(fee_at(policy::INCREMENTAL_PER_KVB, vsize)).unwrap_or(Amount::MAX_MONEY);

@@ -129,6 +129,14 @@ impl Mempool {
         found
     }
 
+    /// Fees and virtual sizes of these, added up.
+    pub(super) fn sum(&self, of: &BTreeSet<Txid>) -> (Amount, u64) {
+        let entries = of.iter().filter_map(|txid| self.entries.get(txid));
+        entries.fold((Amount::ZERO, 0), |(fees, vsize), entry| {
+            (fees.checked_add(entry.fee).unwrap_or(Amount::MAX_MONEY), vsize.saturating_add(entry.vsize()))
+        })
+    }
+
     /// Adds a transaction that was checked. Its arrival is set here.
     pub(super) fn insert(&mut self, txid: Txid, mut entry: Entry) {
         entry.arrival = self.arrivals;

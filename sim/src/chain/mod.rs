@@ -21,6 +21,8 @@ mod reject;
 mod rpc;
 mod scripts;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -424,9 +424,16 @@ fn mempool_info(state: &State) -> Value {
 }
 
 fn mempool_entry(state: &State, params: &Params<'_>) -> Answered {
-    let entry = state.pool.get(&params.get(0)?);
+    let txid: Txid = params.get(0)?;
+    let entry = state.pool.get(&txid);
     let entry = entry.ok_or_else(|| failure(INVALID_ADDRESS_OR_KEY, "Transaction not in mempool"))?;
-    Ok(json!({"vsize": entry.vsize(), "weight": entry.weight, "fees": {"base": entry.fee.to_btc()}}))
+    let (fees, vsize) = state.pool.sum(&state.pool.descendants([txid]));
+    Ok(json!({
+        "vsize": entry.vsize(),
+        "weight": entry.weight,
+        "descendantsize": vsize,
+        "fees": {"base": entry.fee.to_btc(), "descendant": fees.to_btc()},
+    }))
 }
 
 fn scan(state: &State, params: &Params<'_>) -> Answered {
