@@ -238,6 +238,10 @@ impl HubProcess {
         if let Ok(wrong) = self.body.chain.wrong.try_recv() {
             return Err(died(wrong));
         }
+        // A daemon goes on without a task that panicked; here it is a fault like any other.
+        if let Some(words) = self.tasks.panicked() {
+            return Err(Died::new("a task of the hub's", words));
+        }
         self.stop_asked |= self.body.stopped.try_recv().is_ok();
         if !self.ready && matches!(self.synced.answer(), Some(Ok(Ok(())))) {
             self.ready = true;

@@ -8,6 +8,7 @@
 
 mod hub;
 mod lines;
+mod panics;
 mod tasks;
 
 pub use hub::{HubPart, HubProcess, HubSetup};

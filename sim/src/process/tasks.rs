@@ -3,6 +3,7 @@
 //! Nothing runs but within [`Tasks::turn`] and [`Tasks::settle`], in an order that depends only on what was done before.
 //! Dropping it drops every task where it stands: a kill.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,8 @@ use tokio::task::JoinHandle;
 pub struct Tasks {
     runtime: Runtime,
     idle: Arc<Idle>,
+    /// The words of a task that panicked.
+    panicked: RefCell<Option<String>>,
 }
 
 /// Told by the runtime when no task can run.
@@ -43,7 +46,8 @@ impl Tasks {
             })
             .build()
             .expect("a runtime without threads and sockets needs nothing of the system");
-        Tasks { runtime, idle }
+        super::panics::watch();
+        Tasks { runtime, idle, panicked: RefCell::default() }
     }
 
     /// For code that must find a runtime: it spawns, or reads the runtime's clock. Machines are turned within it.
@@ -73,9 +77,22 @@ impl Tasks {
         Call(answered)
     }
 
+    /// What a task's panic said, if one panicked. The runtime goes on without it, and so would a daemon.
+    pub fn panicked(&self) -> Option<String> {
+        self.panicked.borrow().clone()
+    }
+
+    fn drive(&self, what: impl Future<Output = ()>) {
+        let before = super::panics::count();
+        self.runtime.block_on(what);
+        if super::panics::count() > before {
+            self.panicked.replace(Some(super::panics::last()));
+        }
+    }
+
     /// Lets up to `polls` tasks have a turn each. Time stands still.
     pub fn turn(&self, polls: u32) {
-        self.runtime.block_on(async {
+        self.drive(async {
             for _ in 0..polls {
                 tokio::task::yield_now().await;
             }
@@ -84,7 +101,7 @@ impl Tasks {
 
     /// Turns until every task waits for something outside, or for time. Time stands still.
     pub fn settle(&self) {
-        self.runtime.block_on(async {
+        self.drive(async {
             // The second time nothing was left that the first look at the timers woke.
             for _ in 0..2 {
                 self.idle.parked.store(false, Ordering::Relaxed);
@@ -98,7 +115,7 @@ impl Tasks {
 
     /// Lets time pass for this process. What waited for it is ready afterwards, and runs when tasks turn.
     pub fn advance_ms(&self, ms: u64) {
-        self.runtime.block_on(tokio::time::advance(Duration::from_millis(ms)));
+        self.drive(tokio::time::advance(Duration::from_millis(ms)));
     }
 }
 
@@ -189,6 +206,16 @@ mod tests {
         tasks.settle();
         drop(tasks);
         assert_eq!(lost.answer(), Some(Err(Lost)));
+    }
+
+    #[test]
+    fn a_task_that_panics_is_noticed() {
+        let tasks = Tasks::new();
+        tasks.settle();
+        assert_eq!(tasks.panicked(), None);
+        tasks.spawn(async { panic!("on purpose") });
+        tasks.settle();
+        assert!(tasks.panicked().unwrap().contains("on purpose"));
     }
 
     #[test]
