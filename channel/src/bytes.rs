@@ -10,6 +10,13 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserializer, Serializer};
 
+/// Reads a value of the journal's encoding (postcard) that takes all of `bytes`. None if they are no such value, or if any are
+/// left over: what is not what was written is damaged.
+pub fn read_all<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    let (value, rest) = postcard::take_from_bytes(bytes).ok()?;
+    rest.is_empty().then_some(value)
+}
+
 pub(crate) fn serialize_array<S: Serializer, const N: usize>(
     bytes: &[u8; N],
     serializer: S,

@@ -187,7 +187,7 @@ pub fn open_essentials(signer: &dyn Signer, sealed: &[u8]) -> Result<SealedEssen
     let content = essentials_cipher(key.as_bytes())
         .decrypt(XNonce::from_slice(nonce), sealed)
         .map_err(|_| OpenError::Seal)?;
-    postcard::from_bytes(&content).map_err(|_| OpenError::Content)
+    crate::bytes::read_all(&content).ok_or(OpenError::Content)
 }
 
 /// A key of its own for the cipher: the derived one makes the nonces.

@@ -116,7 +116,7 @@ impl Event {
     pub fn decode(bytes: &[u8]) -> Result<Self, EventError> {
         match bytes.split_first() {
             Some((&HUB_EVENT, rest)) => {
-                postcard::from_bytes(rest).map(Event::Hub).map_err(|_| EventError::Broken)
+                channel::bytes::read_all(rest).map(Event::Hub).ok_or(EventError::Broken)
             }
             Some(_) => Ok(Event::Channel(EventRecord::decode(bytes)?)),
             None => Err(EventError::Broken),

@@ -79,7 +79,7 @@ impl EventRecord {
         if *version != VERSION {
             return Err(EventDecodeError::Version { found: *version, expected: VERSION });
         }
-        postcard::from_bytes(rest).map_err(|_| EventDecodeError::Broken)
+        channel::bytes::read_all(rest).ok_or(EventDecodeError::Broken)
     }
 }
 

@@ -50,7 +50,7 @@ pub fn decode(value: &[u8]) -> Option<Vec<HtlcSpec>> {
     if *version != VERSION {
         return None;
     }
-    postcard::from_bytes(rest).ok()
+    channel::bytes::read_all(rest)
 }
 
 /// Rows that were collected or appended and may not be on the disk yet.

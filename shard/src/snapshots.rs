@@ -27,9 +27,8 @@ impl<'a> Payload<'a> {
     pub fn decode(bytes: &'a [u8]) -> Self {
         match bytes.split_first() {
             Some((&STATE, state)) => Payload::State(state),
-            Some((&EVIDENCE, evidence)) => {
-                postcard::from_bytes(evidence).map_or(Payload::Unknown, |e| Payload::Evidence(Box::new(e)))
-            }
+            Some((&EVIDENCE, evidence)) => channel::bytes::read_all(evidence)
+                .map_or(Payload::Unknown, |e| Payload::Evidence(Box::new(e))),
             Some(_) | None => Payload::Unknown,
         }
     }

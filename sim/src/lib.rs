@@ -11,6 +11,7 @@
 //! | [`chronicle`] | what happened: hash, last events, which events met which phases |
 //! | [`audit`] | books of what was promised, and what must hold |
 //! | [`process`] | real processes, turned by hand |
+//! | [`fuzz`] | beside the runs: what any bytes at all must not break |
 //! | [`model`] | beside the runs: every state of a forward, by exhaustive walks |
 
 pub mod audit;
@@ -18,6 +19,7 @@ pub mod chain;
 pub mod chronicle;
 pub mod clock;
 pub mod disk;
+pub mod fuzz;
 pub mod model;
 pub mod process;
 pub mod seed;

@@ -55,7 +55,7 @@ impl AnyEvent {
     pub fn decode(bytes: &[u8]) -> Result<Self, UnknownEvent> {
         match bytes.split_first() {
             Some((&LEDGER_EVENT, rest)) => {
-                postcard::from_bytes(rest).map(AnyEvent::Ledger).map_err(|_| UnknownEvent)
+                channel::bytes::read_all(rest).map(AnyEvent::Ledger).ok_or(UnknownEvent)
             }
             Some(_) => shard::EventRecord::decode(bytes).map(AnyEvent::Channel).map_err(|_| UnknownEvent),
             None => Err(UnknownEvent),
@@ -104,7 +104,7 @@ pub fn payment_key(sent: bool, number: u64) -> [u8; 9] {
 
 /// Reads a finished payment's row.
 pub fn read_payment(value: &[u8]) -> Result<Ended, UnknownEvent> {
-    postcard::from_bytes(value).map_err(|_| UnknownEvent)
+    channel::bytes::read_all(value).ok_or(UnknownEvent)
 }
 
 /// A channel that ended: what is kept of it.
@@ -166,7 +166,7 @@ pub(crate) fn closed_row(view: &ChannelView) -> Retained {
 
 /// Reads such a row.
 pub fn read_closed(value: &[u8]) -> Result<ClosedChannel, UnknownEvent> {
-    postcard::from_bytes(value).map_err(|_| UnknownEvent)
+    channel::bytes::read_all(value).ok_or(UnknownEvent)
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StateError> {
     if *version != VERSION {
         return Err(StateError::Version { found: *version });
     }
-    postcard::from_bytes(rest).map_err(|_| StateError::Broken)
+    channel::bytes::read_all(rest).ok_or(StateError::Broken)
 }
 
 impl Registry {

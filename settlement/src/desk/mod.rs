@@ -39,7 +39,7 @@ use channel::signer::Signer;
 
 pub use bump::{BumpError, Bumped};
 pub use moment::{Estimates, Moment};
-pub use record::RecordError;
+pub use record::{RecordError, replay, rewrite};
 pub use request::{Broadcast, DeskReport, DeskRequest, DeskSummary, Outcome};
 pub use reserve::{Reserve, ReserveBroken, ReservePolicy};
 pub use scan::{FoundCoin, Scan, ScanError};

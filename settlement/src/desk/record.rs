@@ -125,10 +125,25 @@ pub enum RecordError {
     Empty,
     #[error("the row has version {found}, {VERSION} was expected")]
     Version { found: u8 },
-    #[error("the row cannot be read: {0}")]
-    Encoding(#[from] postcard::Error),
+    #[error("the row cannot be read")]
+    Encoding,
     #[error("the row does not follow from those before it: {0}")]
     Order(String),
+}
+
+/// Replays rows upon a snapshot (empty: upon nothing) and writes the state that they give. For who inspects a journal, and for
+/// those who try to break it.
+pub fn replay(snapshot: &[u8], rows: &[&[u8]]) -> Result<Vec<u8>, RecordError> {
+    let mut state = if snapshot.is_empty() { State::default() } else { State::decode(snapshot)? };
+    for row in rows {
+        state.apply(row)?;
+    }
+    Ok(state.encode())
+}
+
+/// Reads a row, and writes it again.
+pub fn rewrite(row: &[u8]) -> Result<Vec<u8>, RecordError> {
+    Ok(decode::<Record>(row)?.encode())
 }
 
 impl Record {
@@ -211,5 +226,5 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
     if *version != VERSION {
         return Err(RecordError::Version { found: *version });
     }
-    Ok(postcard::from_bytes(rest)?)
+    channel::bytes::read_all(rest).ok_or(RecordError::Encoding)
 }

@@ -19,6 +19,7 @@ pub struct BlockRef {
 
 /// The remembered end of the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct ChainMemory {
     /// Height of the first hash.
     base: u32,
@@ -26,6 +27,36 @@ pub struct ChainMemory {
     recent: VecDeque<BlockHash>,
     /// Confirmations after which a block is final, at least 1.
     final_depth: u32,
+}
+
+/// What a journal holds of it; bytes that are damaged can say anything.
+#[derive(Deserialize)]
+struct Stored {
+    base: u32,
+    recent: VecDeque<BlockHash>,
+    final_depth: u32,
+}
+
+/// No chain has this end.
+#[derive(Debug, thiserror::Error)]
+#[error("{hashes} hashes from height {base} on are no end of a chain")]
+struct Impossible {
+    base: u32,
+    hashes: usize,
+}
+
+impl TryFrom<Stored> for ChainMemory {
+    type Error = Impossible;
+
+    fn try_from(Stored { base, recent, final_depth }: Stored) -> Result<Self, Impossible> {
+        let hashes = recent.len();
+        let above = hashes.checked_sub(1).and_then(|above| u32::try_from(above).ok());
+        let tip = above.and_then(|above| base.checked_add(above));
+        match tip {
+            Some(_) if final_depth > 0 => Ok(Self { base, recent, final_depth }),
+            Some(_) | None => Err(Impossible { base, hashes }),
+        }
+    }
 }
 
 /// A step that does not fit the remembered chain.
@@ -120,6 +151,20 @@ mod tests {
         let mut bytes = [tag; 32];
         bytes[..4].copy_from_slice(&height.to_be_bytes());
         BlockRef { height, hash: BlockHash::from_byte_array(bytes) }
+    }
+
+    #[test]
+    fn what_no_chain_can_be_is_not_read() {
+        let read = |base: u32, hashes: usize, final_depth: u32| {
+            let recent = vec![block(0, 0).hash; hashes];
+            let bytes = postcard::to_stdvec(&(base, recent, final_depth)).unwrap();
+            postcard::from_bytes::<ChainMemory>(&bytes)
+        };
+        assert!(read(10, 3, 6).is_ok());
+        assert!(read(u32::MAX, 1, 6).is_ok());
+        assert!(read(10, 0, 6).is_err(), "no block at all");
+        assert!(read(u32::MAX, 2, 6).is_err(), "a height beyond all heights");
+        assert!(read(10, 3, 0).is_err(), "nothing would ever be remembered");
     }
 
     #[test]

@@ -22,25 +22,35 @@ pub const OUT_EXPIRY: u32 = HEIGHT + 60;
 pub const IN_EXPIRY: u32 = HEIGHT + 100;
 
 /// The heights that pass. Nothing depends on those between: each is the first at which a rule gives another answer.
-pub const HEIGHTS: [u32; 9] = [
-    HEIGHT,
+pub const HEIGHTS: [u32; 8] = [
     // Too late to sign.
     SIGN_BY + 1,
     // The payee's last to claim with the preimage.
     OUT_EXPIRY - CLAIM_MARGIN_BLOCKS,
     // A signed add is not sent again; the hub may take it back on the chain.
     OUT_EXPIRY,
-    // The hub gives up on the outgoing channel.
-    OUT_EXPIRY + OUTGOING_GRACE_BLOCKS,
+    MARGIN_BEGINS,
     // The hub's last to claim from the payer.
     IN_EXPIRY - CLAIM_MARGIN_BLOCKS,
     IN_EXPIRY,
     // The payer gives up on its channel.
     IN_EXPIRY + OUTGOING_GRACE_BLOCKS,
-    // Every delay is over.
-    IN_EXPIRY + 100,
+    LAST_HEIGHT,
 ];
 
-/// Up to this place in [`HEIGHTS`] time passes whatever the hub does. From then on it passes only while the hub runs and has
-/// nothing to do by itself: the difference between the two expiries is chosen so that blocks take longer than that.
-pub const HEIGHTS_THAT_WAIT_FOR_NOBODY: usize = 4;
+/// As few as lead to the end with nobody's deadline left out: some of the others pass at once.
+pub const FEW_HEIGHTS: [u32; 5] = [
+    OUT_EXPIRY - CLAIM_MARGIN_BLOCKS,
+    MARGIN_BEGINS,
+    IN_EXPIRY - CLAIM_MARGIN_BLOCKS,
+    IN_EXPIRY + OUTGOING_GRACE_BLOCKS,
+    LAST_HEIGHT,
+];
+
+/// The hub gives up on the outgoing channel. Up to here time passes whatever the hub does. From here on it passes only while the
+/// hub runs and has nothing to do by itself: the difference between the two expiries is chosen so that blocks take longer
+/// than that.
+pub const MARGIN_BEGINS: u32 = OUT_EXPIRY + OUTGOING_GRACE_BLOCKS;
+
+/// Every delay is over, and nothing is decided any more.
+pub const LAST_HEIGHT: u32 = IN_EXPIRY + 100;

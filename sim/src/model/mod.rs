@@ -14,3 +14,16 @@ pub mod pair;
 pub mod real;
 pub mod rules;
 pub mod walk;
+
+use walk::Report;
+
+/// Every walk of the ordinary tests, or (`larger`) all that take minutes too, with names; each is told to `done` as it ends.
+pub fn explore(larger: bool, mut done: impl FnMut(&str, &Report)) -> Result<(), String> {
+    let bounds = if larger { rules::Bounds::LARGE } else { rules::Bounds::SMALL };
+    done("the rules", &rules::explore(bounds, None));
+    let more = if larger { &real::Bounds::LARGER[..] } else { &[] };
+    for (name, bounds) in real::Bounds::ORDINARY.iter().chain(more) {
+        done(name, &real::explore(*bounds)?);
+    }
+    Ok(())
+}

@@ -192,7 +192,7 @@ pub(super) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, 
     if *version != VERSION {
         return Err(DecodeError::Version { found: *version, expected: VERSION });
     }
-    postcard::from_bytes(rest).map_err(|_| DecodeError::Broken)
+    channel::bytes::read_all(rest).ok_or(DecodeError::Broken)
 }
 
 /// Writes with this version's byte in front.

@@ -60,7 +60,7 @@ impl Ledger {
 
     /// The state after the latest record. Call it between rounds only.
     pub fn snapshot(&self) -> Snapshot {
-        let payload = entry::encode(&self.state);
+        let payload = self.state.encode();
         let hash = sha256::Hash::hash(&payload).to_byte_array();
         self.log.snapshot(payload, hash)
     }
@@ -84,5 +84,17 @@ pub(super) fn decode_snapshot(payload: &[u8], hash: &[u8; 32]) -> Result<State, 
     if sha256::Hash::hash(payload).to_byte_array() != *hash {
         return Err(RestoreError::Hash);
     }
-    entry::decode(payload).map_err(RestoreError::Snapshot)
+    State::decode(payload).map_err(RestoreError::Snapshot)
+}
+
+impl State {
+    /// A snapshot's payload.
+    pub fn encode(&self) -> Vec<u8> {
+        entry::encode(self)
+    }
+
+    /// Reads what [`State::encode`] wrote.
+    pub fn decode(payload: &[u8]) -> Result<Self, entry::DecodeError> {
+        entry::decode(payload)
+    }
 }

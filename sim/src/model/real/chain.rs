@@ -12,7 +12,7 @@ use channel::signer::Signer;
 use super::lab::{Lab, StateId, Stimulus};
 use super::world::{Action, Row, Who, World};
 use super::{Bounds, Slip};
-use crate::model::limits::HEIGHTS;
+use crate::model::limits::LAST_HEIGHT;
 use crate::model::pair::payout_script;
 
 impl World {
@@ -20,14 +20,11 @@ impl World {
         let far = &self.links[link];
         for who in [Who::Hub, Who::Wallet] {
             let state = self.publisher(link, who);
-            if !lab.facts(state).failed {
-                continue;
-            }
             if far.chain.is_empty() {
-                if lab.plan(state).commitment.is_some() {
+                if lab.facts(state).failed && lab.plan(state).commitment.is_some() {
                     actions.push(Action::Publish(link, who));
                 }
-            } else if self.due_claim(link, who, lab).is_some() {
+            } else if self.has_claim(link, who, lab) {
                 actions.push(Action::Claim(link, who));
             }
         }
@@ -54,13 +51,19 @@ impl World {
     /// The first claim that the next block may hold. What only its owner can take waits for the last height.
     fn due_claim(&self, link: usize, who: Who, lab: &mut Lab) -> Option<Claim> {
         let plan = lab.plan(self.publisher(link, who));
-        let last = self.height + 1 == HEIGHTS.len();
-        let due = |claim: &&Claim| claim.earliest_height <= self.height() + 1 && (last || is_htlc(claim));
+        let last = self.height == LAST_HEIGHT;
+        let due = |claim: &&Claim| claim.earliest_height <= self.height + 1 && (last || is_htlc(claim));
         plan.claims.iter().filter(due).find(|claim| !self.is_spent(link, claim.outpoint, lab)).cloned()
     }
 
+    pub(super) fn has_claim(&self, link: usize, who: Who, lab: &mut Lab) -> bool {
+        lab.facts(self.publisher(link, who)).failed
+            && !self.links[link].chain.is_empty()
+            && self.due_claim(link, who, lab).is_some()
+    }
+
     pub(super) fn publish(&mut self, link: usize, who: Who, lab: &mut Lab) -> Result<(), String> {
-        let (state, height) = (self.publisher(link, who), self.height());
+        let (state, height) = (self.publisher(link, who), self.height);
         let facts = lab.spend((state, None, height), |lab| {
             let transaction = lab.plan(state).commitment.clone().ok_or("nothing to publish")?;
             let buried = ChainEvent::SpendFinal { height, txid: transaction.compute_txid() };
@@ -71,7 +74,7 @@ impl World {
 
     pub(super) fn claim(&mut self, link: usize, who: Who, lab: &mut Lab) -> Result<(), String> {
         let Some(claim) = self.due_claim(link, who, lab) else { return Ok(()) };
-        let (state, outpoint, height) = (self.publisher(link, who), claim.outpoint, self.height());
+        let (state, outpoint, height) = (self.publisher(link, who), claim.outpoint, self.height);
         let facts = lab.spend((state, Some(outpoint), height), |lab| {
             let transaction = take(&claim, state, lab)?;
             let buried = ChainEvent::OutputSpendFinal { outpoint, height, txid: transaction.compute_txid() };

@@ -6,8 +6,9 @@ use channel::ids::OwnerId;
 
 use super::lab::{Lab, Out, Stimulus};
 use super::scene::{link_of, owner};
-use super::world::{Action, LINKS, Row, Waiting, World};
+use super::world::{Action, LINKS, Row, Waiting, Who, World};
 use super::{Bounds, Slip};
+use crate::model::limits::LAST_HEIGHT;
 
 impl World {
     pub(super) fn take(&mut self, action: Action, lab: &mut Lab, bounds: &Bounds) -> Result<(), String> {
@@ -57,7 +58,7 @@ impl World {
         if lab.facts(self.hub[link]).finished {
             return Ok(());
         }
-        let step = lab.step(self.hub[link], stimulus, self.height())?;
+        let step = lab.step(self.hub[link], stimulus, self.height)?;
         self.hub[link] = step.next;
         if step.journaled {
             self.rows.push_back(Row::Channel { link, state: step.next });
@@ -175,9 +176,7 @@ impl World {
     fn start(&mut self, lab: &mut Lab, bounds: &Bounds) -> Result<(), String> {
         self.up = true;
         for link in Self::active(bounds) {
-            if bounds.slip != Some(Slip::NoDisconnect) {
-                self.disconnect(link, lab, bounds)?;
-            }
+            self.disconnect(link, lab, bounds)?;
         }
         for link in Self::active(bounds) {
             while self.links[link].told < self.links[link].chain.len() {
@@ -214,12 +213,32 @@ impl World {
     }
 
     fn tick(&mut self, lab: &mut Lab, bounds: &Bounds) -> Result<(), String> {
-        self.height += 1;
+        let Some(next) = self.next_height(bounds) else { return Ok(()) };
+        self.height = next;
         for link in Self::active(bounds) {
             if self.up {
                 self.deadline(link, lab, bounds)?;
             }
             self.wallet_deadline(link, lab)?;
+        }
+        if self.height == LAST_HEIGHT { self.sweep(lab, bounds) } else { Ok(()) }
+    }
+
+    /// The last height: nothing is decided any more, and everybody takes what only they can take. In one step, because its
+    /// orders tell nothing.
+    fn sweep(&mut self, lab: &mut Lab, bounds: &Bounds) -> Result<(), String> {
+        for link in Self::active(bounds) {
+            for who in [Who::Hub, Who::Wallet] {
+                while self.has_claim(link, who, lab) {
+                    self.claim(link, who, lab)?;
+                    while self.links[link].told < self.links[link].chain.len() {
+                        self.tell(link, lab, bounds)?;
+                    }
+                    while !self.rows.is_empty() {
+                        self.fsync(lab)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -228,11 +247,11 @@ impl World {
         if bounds.slip == Some(Slip::NoDeadline) {
             return Ok(());
         }
-        while lab.facts(self.hub[link]).next_deadline.is_some_and(|deadline| deadline <= self.height()) {
+        while lab.facts(self.hub[link]).next_deadline.is_some_and(|deadline| deadline <= self.height) {
             let before = self.hub[link];
             self.host(link, Stimulus::Deadline, lab, bounds)?;
             if self.hub[link] == before {
-                return Err(format!("a deadline that stays due: channel {link} at {}", self.height()));
+                return Err(format!("a deadline that stays due: channel {link} at {}", self.height));
             }
         }
         Ok(())

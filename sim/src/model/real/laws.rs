@@ -6,6 +6,7 @@ use super::lab::{Facts, Lab};
 use super::scene::amounts;
 use super::world::{Action, LINKS, Payer, World};
 use super::{Bounds, Size};
+use crate::model::limits::LAST_HEIGHT;
 
 impl World {
     /// At the moment a failure leaves for the payer: no outgoing channel may still pay.
@@ -26,7 +27,7 @@ impl World {
     }
 
     pub(super) fn check(&self, lab: &Lab, bounds: &Bounds, actions: &[Action]) -> Result<(), String> {
-        if actions.is_empty() && self.height + 1 == crate::model::limits::HEIGHTS.len() {
+        if actions.is_empty() && self.height == LAST_HEIGHT {
             self.check_end(lab, bounds)?;
         }
         if self.is_settled(lab, actions) {
@@ -99,7 +100,7 @@ impl World {
             if of_payee + lost < promised {
                 return Err(format!("payee {link} was promised {promised} msat and got {of_payee}"));
             }
-            if of_payee > 0 && self.payer != Payer::Paid {
+            if of_payee > lost && self.payer != Payer::Paid {
                 return Err(format!(
                     "payee {link} got {of_payee} msat, and the payer was told {:?}",
                     self.payer

@@ -33,8 +33,8 @@ pub struct Bounds {
     /// The outgoing channels to be tried, in turn: 1 or 2. A channel may be named again.
     pub routes: &'static [usize],
     pub size: Size,
-    /// Heights of [`limits::HEIGHTS`] that pass.
-    pub heights: usize,
+    /// The heights that pass, rising: some of [`limits::HEIGHTS`].
+    pub heights: &'static [u32],
     pub crashes: u8,
     /// Connections lost without a crash.
     pub cuts: u8,
@@ -61,8 +61,6 @@ pub enum Slip {
     EarlyRelease,
     /// Acknowledgements are lost inside the process.
     LostAck,
-    /// A start is not told to channels as a disconnection.
-    NoDisconnect,
     /// The tip is durable before what its block means to channels.
     TipFirst,
     /// Deadlines are not told.
@@ -74,13 +72,41 @@ impl Bounds {
     pub const CALM: Self = Self {
         routes: &[1],
         size: Size::WithOutput,
-        heights: 1,
+        heights: &[],
         crashes: 0,
         cuts: 0,
         unsynced: limits::UNSYNCED_ROWS,
         slip: None,
-        max_states: limits::MAX_STATES_IN_TESTS,
+        max_states: limits::MAX_STATES,
     };
+
+    /// For the ordinary tests: one thing at a time.
+    pub const ORDINARY: [(&'static str, Self); 5] = [
+        ("calm", Self::CALM),
+        ("a connection lost", Self { cuts: 1, ..Self::CALM }),
+        ("a crash", Self { crashes: 1, unsynced: 1, ..Self::CALM }),
+        (
+            "a connection lost, and the same channel tried again",
+            Self { cuts: 1, routes: &[1, 1], ..Self::CALM },
+        ),
+        (
+            "blocks, without an output",
+            Self { size: Size::Trimmed, heights: &limits::FEW_HEIGHTS, ..Self::CALM },
+        ),
+    ];
+
+    /// For who has minutes: two things at a time.
+    pub const LARGER: [(&'static str, Self); 9] = [
+        ("a crash, rows waiting", Self { crashes: 1, ..Self::CALM }),
+        ("a crash and a connection lost", Self { crashes: 1, cuts: 1, ..Self::CALM }),
+        ("the same without an output", Self { crashes: 1, cuts: 1, size: Size::Trimmed, ..Self::CALM }),
+        ("two crashes", Self { crashes: 2, ..Self::CALM }),
+        ("a crash, and the same channel tried again", Self { crashes: 1, routes: &[1, 1], ..Self::CALM }),
+        ("a connection lost, and another channel tried", Self { cuts: 1, routes: &[1, 2], ..Self::CALM }),
+        ("a crash, and another channel tried", Self { crashes: 1, routes: &[1, 2], ..Self::CALM }),
+        ("blocks", Self { unsynced: 1, heights: &limits::FEW_HEIGHTS, ..Self::CALM }),
+        ("every height", Self { unsynced: 1, heights: &limits::HEIGHTS, ..Self::CALM }),
+    ];
 }
 
 /// Walks through all states within the bounds.

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::Bounds;
 use super::lab::{Lab, StateId};
-use crate::model::limits::{HEIGHTS, HEIGHTS_THAT_WAIT_FOR_NOBODY};
+use crate::model::limits::MARGIN_BEGINS;
+use crate::model::pair::HEIGHT;
 
 /// The hub's connections: the payer's, and two that lead to payees.
 pub(super) const LINKS: usize = 3;
@@ -81,8 +82,7 @@ pub(super) enum Payer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     pub(super) up: bool,
-    /// Place in [`HEIGHTS`].
-    pub(super) height: usize,
+    pub(super) height: u32,
     pub(super) hub: [StateId; LINKS],
     pub(super) durable: [StateId; LINKS],
     pub(super) rows: VecDeque<Row>,
@@ -139,7 +139,7 @@ impl World {
     pub(super) fn new(hub: [StateId; LINKS], links: [Link; LINKS], bounds: Bounds) -> Self {
         World {
             up: true,
-            height: 0,
+            height: HEIGHT,
             hub,
             durable: hub,
             rows: VecDeque::new(),
@@ -154,8 +154,9 @@ impl World {
         }
     }
 
-    pub(super) fn height(&self) -> u32 {
-        HEIGHTS[self.height]
+    /// The height that comes next, if time goes on.
+    pub(super) fn next_height(&self, bounds: &Bounds) -> Option<u32> {
+        bounds.heights.iter().copied().find(|height| *height > self.height)
     }
 
     /// The connections that the payment may use. The others are left alone.
@@ -238,9 +239,7 @@ impl World {
 
     /// The next height comes at any time, until the hub's margin begins. What people do on the chain does not wait either.
     fn may_tick(&self, actions: &[Action], lab: &Lab, bounds: &Bounds) -> bool {
-        if self.height + 1 >= bounds.heights {
-            return false;
-        }
+        let Some(next) = self.next_height(bounds) else { return false };
         let urgent = actions.iter().any(|action| match action {
             Action::Publish(..) | Action::Claim(..) => true,
             Action::ToHub(_)
@@ -258,6 +257,6 @@ impl World {
             | Action::Tell(_)
             | Action::Tick => false,
         });
-        !urgent && (self.height < HEIGHTS_THAT_WAIT_FOR_NOBODY || self.is_idle(lab))
+        !urgent && (next <= MARGIN_BEGINS || self.is_idle(lab))
     }
 }
