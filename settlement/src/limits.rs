@@ -216,6 +216,10 @@ pub const BREAKER_WINDOW_BLOCKS: u32 = 144;
 /// which those who are awake connect again, and a tenth of what a block takes.
 pub const PROOF_WAIT: Duration = Duration::from_secs(60);
 
+/// Blocks that a commitment of ours leaves to another one that a reorganisation took out of the chain. The mempools have that
+/// again, so it is usually in the next block; a miner that lacks it, or a second reorganisation, takes a few more.
+pub const COME_BACK_BLOCKS: u32 = 6;
+
 /// Blocks before a deadline in which nobody is asked any more: as many as a person may sleep, and the time that fees need to
 /// rise ([`FEE_PRESSURE_BLOCKS`]).
 pub const BREAKER_URGENT_BLOCKS: u32 = 48 + FEE_PRESSURE_BLOCKS;

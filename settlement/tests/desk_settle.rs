@@ -100,6 +100,43 @@ fn a_commitment_waits_for_its_funding_and_comes_back_after_a_reorganisation() {
 }
 
 #[test]
+fn a_commitment_leaves_room_for_one_that_a_reorganisation_took_out_of_the_chain() {
+    let mut rig = Rig::new();
+    rig.receive(50_000);
+    let pair = channel(&mut rig, 1);
+    let (ours, revoked) = (pair.commitment(End::Hub, 7, &[]), pair.commitment(End::Wallet, 3, &[]));
+    let plan = |deadline| pair.plan(Some(pair.publish(&ours, deadline)), vec![]);
+    let undone = |rig: &mut Rig, deadline| {
+        rig.mine(vec![revoked.transaction.clone()]);
+        give(rig, pair.plan(None, vec![]));
+        settle(rig);
+        rig.unmine();
+        give(rig, plan(deadline));
+    };
+    undone(&mut rig, None);
+    for _ in 0..settlement::limits::COME_BACK_BLOCKS {
+        assert!(settle(&mut rig).broadcasts.is_empty(), "the cheater's is likely to come back");
+        let state = commitment_state(&rig, &pair);
+        assert!(matches!(state, CommitmentState::LeavesRoom { txid, .. } if txid == revoked.built.txid()));
+        assert_eq!(for_others(&rig, &pair), None);
+        rig.mine(vec![]);
+    }
+    assert_eq!(package(&settle(&mut rig)).0, ours.transaction, "it did not");
+
+    // It does in the end, and is undone once more: with a deadline that is near nobody waits.
+    let near = rig.tip().height + 10;
+    undone(&mut rig, Some(near));
+    assert_eq!(package(&settle(&mut rig)).0, ours.transaction);
+    // Nor if a person says so.
+    undone(&mut rig, None);
+    assert!(settle(&mut rig).broadcasts.is_empty());
+    let (parent, word) = (ours.transaction.clone(), FeeRate::from_sat_per_kwu(2_000));
+    let (bumped, outcome) = rig.desk.bump(parent, ParentSource::Given, word, &moment());
+    rig.perform(outcome);
+    bumped.unwrap();
+}
+
+#[test]
 fn a_commitment_is_raised_by_estimates_refusals_deadlines_and_a_persons_word() {
     let mut rig = Rig::new();
     rig.receive(200_000);

@@ -532,6 +532,7 @@ fn is_out(status: &OnchainStatus, height: u32, mempool: &BTreeSet<Txid>) -> bool
         | CommitmentState::AwaitsProof
         | CommitmentState::Suspended
         | CommitmentState::Held
+        | CommitmentState::LeavesRoom { .. }
         | CommitmentState::TooDear { .. }
         | CommitmentState::NoCoin { .. }
         | CommitmentState::Faulty { .. } => true,

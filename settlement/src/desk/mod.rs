@@ -268,6 +268,7 @@ impl Desk {
         self.wallet.disconnect(at)?;
         self.memory.disconnect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
         let news = self.watches.disconnect(at.height);
+        self.note_undone(&news.commands);
         let watches = self.changed(&news.changed);
         let before =
             Telling::disconnected(&news.commands, at).map(|telling| Record::Telling(telling).encode());

@@ -164,6 +164,7 @@ fn own(status: &CommitmentStatus) -> pb::OwnCommitment {
         CommitmentState::AwaitsFunding => pb::OnchainStage::AwaitsFunding,
         CommitmentState::Suspended => pb::OnchainStage::Suspended,
         CommitmentState::Held => pb::OnchainStage::Held,
+        CommitmentState::LeavesRoom { .. } => pb::OnchainStage::Waits,
         CommitmentState::TooDear { .. } => pb::OnchainStage::TooDear,
         CommitmentState::NoCoin { .. } => pb::OnchainStage::NoCoin,
         CommitmentState::Faulty { .. } => pb::OnchainStage::Faulty,

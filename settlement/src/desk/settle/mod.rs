@@ -21,6 +21,7 @@ pub(super) mod gate;
 mod mempool;
 mod ready;
 mod status;
+mod undone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use channel::keys::Point;
 use channel::signer::Signer;
 
 use self::attempt::{Attempt, Draft, Refused};
+use self::undone::Undone;
 use super::bump::BumpError;
 use super::{Broadcast, Desk, DeskReport, Moment, Outcome, Watches};
 use crate::broadcast::{PublishError, Published};
@@ -55,6 +57,8 @@ pub(super) struct Settling {
     words: BTreeMap<OwnerId, FeeRate>,
     /// Our own commitments as the verifier passed them, with a child or without.
     ready: BTreeMap<OwnerId, VerifiedPackage>,
+    /// What reorganisations took out of the chain, by the channel.
+    undone: BTreeMap<OwnerId, Undone>,
     /// Claims, by their transaction.
     claims: BTreeMap<Txid, Attempt>,
     /// Others' commitments that people had us pay for, by the commitment.
@@ -117,6 +121,7 @@ impl Settling {
             commitments: BTreeMap::new(),
             words: BTreeMap::new(),
             ready: BTreeMap::new(),
+            undone: BTreeMap::new(),
             claims: BTreeMap::new(),
             bumps: BTreeMap::new(),
             commitment_states: BTreeMap::new(),
@@ -185,6 +190,7 @@ impl Desk {
         self.settling.told.remove(&owner);
         self.settling.words.remove(&owner);
         self.settling.ready.remove(&owner);
+        self.settling.undone.remove(&owner);
         if let Some(package) = self.settling.commitments.remove(&owner) {
             self.unlist(package.parent, outcome);
         }

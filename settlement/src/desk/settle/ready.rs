@@ -32,6 +32,7 @@ impl Desk {
             | CommitmentState::AwaitsProof
             | CommitmentState::Suspended
             | CommitmentState::Held
+            | CommitmentState::LeavesRoom { .. }
             | CommitmentState::Faulty { .. }
             | CommitmentState::Pending
             | CommitmentState::Sent { .. } => false,
@@ -77,6 +78,7 @@ impl Desk {
             | CommitmentState::AwaitsProof
             | CommitmentState::Suspended
             | CommitmentState::Held
+            | CommitmentState::LeavesRoom { .. }
             | CommitmentState::Faulty { .. }
             | CommitmentState::Pending => return None,
         }

@@ -38,6 +38,8 @@ pub enum CommitmentState {
     Suspended,
     /// Too many closes at once: a person must release it (`release_held`).
     Held,
+    /// A block that is undone held another commitment, which is likely to be in one again: ours waits until this height.
+    LeavesRoom { txid: Txid, until: u32 },
     /// Closing costs more than half of what would be lost without it. It is tried again as fees fall.
     TooDear { lowest: Amount, budget: Amount },
     /// No confirmed coin pays the fee.
@@ -57,6 +59,12 @@ impl fmt::Display for CommitmentState {
             Self::AwaitsProof => f.write_str("it waits a moment for a peer that may know better"),
             Self::Suspended => f.write_str("publishing is suspended until a person resumes it"),
             Self::Held => f.write_str("too many closes at once, a person must release it"),
+            Self::LeavesRoom { txid, until } => {
+                write!(
+                    f,
+                    "until height {until} it leaves room for {txid}, which was in a block that is undone"
+                )
+            }
             Self::TooDear { lowest, budget } => write!(f, "it costs {lowest}, at most {budget} is worth it"),
             Self::NoCoin { missing } => write!(f, "no confirmed coin pays the fee, {missing} is missing"),
             Self::Faulty { why } => f.write_str(why),
