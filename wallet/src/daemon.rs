@@ -5,10 +5,12 @@ use std::path::Path;
 
 use daemon::data_dir::{FolderError, write_public};
 use daemon::token::Token;
+use journal::{Headroom, Room};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::config::{self, Checked, ConfigError, Override};
+use crate::config::{self, ConfigError, Override};
+use crate::connection::tls::TlsConnect;
 use crate::connection::{Dialer, Status};
 use crate::core::start::{StartError, start};
 use crate::data_dir::{DataDir, DataDirError, PROGRAM};
@@ -57,25 +59,15 @@ pub async fn run(root: &Path, overrides: &[Override]) -> Result<(), DaemonError>
     let running = start(&checked, data, &seed.bytes()).await.map_err(Box::new)?;
     let (status, connection) = watch::channel(Status::default());
     let (stop, mut stopped) = watch::channel(false);
-    let service = Service {
-        core: running.core.clone(),
-        desk: running.desk.clone(),
-        reader: running.reader.clone(),
-        durable: running.durable.clone(),
-        next_event: running.next_event.clone(),
-        connection,
-        node: running.signer.node_id(),
-        hub: checked.hub,
-        hub_address: checked.config.hub.address.clone(),
-        network: checked.config.network.clone(),
-        stop: stop.clone(),
-        data_dir: layout.root().to_owned(),
-        headroom: journal::Headroom { minimum: checked.config.disk.headroom_mib.saturating_mul(MIB) },
-    };
+    let headroom = Headroom { minimum: checked.config.disk.headroom_mib.saturating_mul(MIB) };
+    let room = Room::on_file_system(layout.root().to_owned(), headroom);
+    let service = Service::new(running.handles.clone(), &checked, connection, stop.clone(), room);
     let serving = tokio::spawn(service::serve(listener, service, token, stop.subscribe()));
     write_public(&layout.address(), format!("{address}\n").as_bytes())?;
-    tracing::info!(%address, node = %running.signer.node_id(), "the wallet is running");
-    let dialing = tokio::spawn(follow_then_dial(&running, &checked, status));
+    tracing::info!(%address, node = %running.handles.signer.node_id(), "the wallet is running");
+    let connect = TlsConnect { address: checked.config.hub.address.clone() };
+    let dialer = Dialer::new(&running.handles, &checked, connect, status);
+    let dialing = tokio::spawn(dialer.run_from_tip(running.handles.desk.clone()));
 
     let fault = wait_for_end(&running, &mut stopped).await?;
     stop.send_replace(true);
@@ -102,6 +94,7 @@ async fn wait_for_end(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     loop {
         tokio::select! {
+            biased;
             _ = terminate.recv() => return Ok(false),
             _ = interrupt.recv() => return Ok(false),
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(false),
@@ -110,31 +103,6 @@ async fn wait_for_end(
                     return Ok(true);
                 }
             }
-        }
-    }
-}
-
-/// Payments go on only from the chain's tip, so the hub is called when it was reached once.
-fn follow_then_dial(
-    running: &crate::core::start::Running,
-    checked: &Checked,
-    status: watch::Sender<Status>,
-) -> impl Future<Output = ()> + Send + 'static {
-    let desk = running.desk.clone();
-    let dialer = Dialer {
-        address: checked.config.hub.address.clone(),
-        hub: checked.hub,
-        network: checked.config.network.clone(),
-        signer: running.signer.clone(),
-        core: running.core.clone(),
-        status,
-    };
-    async move {
-        dialer.status.send_modify(|status: &mut Status| {
-            status.trouble = "waiting for bitcoind before calling the hub".to_owned();
-        });
-        if desk.synced().await.is_ok() && dialer.core.resume().await.is_ok() {
-            dialer.run().await;
         }
     }
 }

@@ -3,6 +3,8 @@
 //! One at a time. A connection that ends for whatever reason is tried again, sooner at first and later after many failures;
 //! after "superseded" much later, since another process with this wallet's seed is at work.
 
+mod handshake;
+mod line;
 pub mod tls;
 
 use std::sync::Arc;
@@ -11,22 +13,22 @@ use std::time::Duration;
 use channel::ids::SessionId;
 use channel::keys::Point;
 use channel::signer::Signer;
-use hyper_util::rt::TokioIo;
+use daemon::world::World;
 use proto::error::ErrorCode;
 use proto::frame::{self, FrameBuilder, Incoming};
-use proto::handshake::{ClientHandshake, HandshakeError, frame_name};
+use proto::handshake::HandshakeError;
 use proto::hub::v1 as pb;
-use proto::hub::v1::frame::Kind;
-use proto::hub::v1::hub_client::HubClient;
-use rand::{Rng, RngCore};
+use settlement::desk::service::DeskHandle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
-use tower::service_fn;
+use tokio::time::Instant;
+use tokio_stream::StreamExt;
 
+use crate::config::Checked;
+use crate::core::assemble::Handles;
 use crate::core::{CoreHandle, Stopped};
-use crate::limits::FRAMES_OUT;
 
+use handshake::{Proven, shake};
+pub use line::{Connect, FramesIn, Line};
 use tls::TlsError;
 
 /// Frames taken from the hub and not yet handled: enough to keep the core busy, few enough to slow the hub down.
@@ -38,8 +40,6 @@ const SILENCE: Duration = Duration::from_secs(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SUPERSEDED_PAUSE: Duration = Duration::from_secs(30);
-/// HTTP/2 windows: two frames of the largest size.
-const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 /// How the connection stands.
 #[derive(Clone, Debug, Default)]
@@ -76,24 +76,49 @@ pub enum ConnectionError {
 
 /// What a connection needs.
 #[derive(Clone)]
-pub struct Dialer {
-    pub address: String,
-    pub hub: Point,
-    pub network: String,
-    pub signer: Arc<dyn Signer>,
-    pub core: CoreHandle,
-    pub status: watch::Sender<Status>,
+pub struct Dialer<C> {
+    connect: C,
+    hub: Point,
+    network: String,
+    signer: Arc<dyn Signer>,
+    core: CoreHandle,
+    status: watch::Sender<Status>,
+    world: World,
 }
 
-impl Dialer {
+impl<C: Connect> Dialer<C> {
+    /// For a wallet that was assembled. `status` is told how the connection stands.
+    pub fn new(handles: &Handles, checked: &Checked, connect: C, status: watch::Sender<Status>) -> Self {
+        Dialer {
+            connect,
+            hub: checked.hub,
+            network: checked.config.network.clone(),
+            signer: handles.signer.clone(),
+            core: handles.core.clone(),
+            status,
+            world: handles.world.clone(),
+        }
+    }
+
+    /// Waits until `desk` has followed the chain to its tip once, since payments go on only from there; then connects again
+    /// and again until the core stops.
+    pub async fn run_from_tip(self, desk: DeskHandle) {
+        self.status.send_modify(|status: &mut Status| {
+            status.trouble = "waiting for bitcoind before calling the hub".to_owned();
+        });
+        if desk.synced().await.is_ok() && self.core.resume().await.is_ok() {
+            self.run().await;
+        }
+    }
+
     /// Connects again and again until the core stops.
-    pub async fn run(self) {
+    async fn run(self) {
         let mut pause = FIRST_PAUSE;
         let mut number = 0;
         loop {
             number += 1;
             let session = SessionId(number);
-            let began = std::time::Instant::now();
+            let began = Instant::now();
             let error = match self.connection(session).await {
                 Ok(()) => ConnectionError::Broken("the stream ended".to_owned()),
                 Err(ConnectionError::Stopped(Stopped)) => return,
@@ -111,32 +136,47 @@ impl Dialer {
                 pause = FIRST_PAUSE;
             }
             // Many wallets lose a hub at the same moment; they should not all come back at the same moment.
-            let jitter = rand::thread_rng().gen_range(0.5..1.0);
-            tokio::time::sleep(pause.mul_f64(jitter)).await;
+            tokio::time::sleep(pause.mul_f64(jitter(self.world.random()))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     async fn connection(&self, session: SessionId) -> Result<(), ConnectionError> {
         let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.open());
-        let Proven { mut incoming, outgoing, welcome } =
-            opened.await.map_err(|_| ConnectionError::Slow)??;
+        let Proven { incoming, outgoing, welcome } = opened.await.map_err(|_| ConnectionError::Slow)??;
         let policy = welcome.policy.unwrap_or_default();
-        let (hold, mut dropped) = oneshot::channel();
+        let (hold, dropped) = oneshot::channel();
         self.core.session_up(session, outgoing.clone(), hold, policy).await?;
         self.status.send_replace(Status { connected: true, trouble: String::new() });
         tracing::info!(height = welcome.height, "connected to the hub");
+        self.converse(session, incoming, outgoing, dropped).await
+    }
+
+    async fn open(&self) -> Result<Proven, ConnectionError> {
+        let line = self.connect.connect().await?;
+        shake(line, self.signer.as_ref(), self.hub, &self.network, self.world.random()).await
+    }
+
+    /// Hands what comes to the core, until the connection ends or the core lets it go.
+    async fn converse(
+        &self,
+        session: SessionId,
+        mut incoming: FramesIn,
+        outgoing: mpsc::Sender<pb::Frame>,
+        mut dropped: oneshot::Receiver<()>,
+    ) -> Result<(), ConnectionError> {
         let room = Arc::new(Semaphore::new(FRAMES_IN_HAND));
         let mut silent = 0;
         loop {
             let next = tokio::select! {
-                next = tokio::time::timeout(SILENCE, incoming.message()) => next,
+                biased;
                 _ = &mut dropped => return Err(ConnectionError::Refused),
+                next = tokio::time::timeout(SILENCE, incoming.next()) => next,
             };
             let frame = match next {
-                Ok(Ok(Some(frame))) => frame,
-                Ok(Ok(None)) => return Ok(()),
-                Ok(Err(status)) => return Err(ConnectionError::Broken(status.message().to_owned())),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => return Ok(()),
+                Ok(Some(Err(status))) => return Err(ConnectionError::Broken(status.message().to_owned())),
                 Err(_) if silent > 0 => return Err(ConnectionError::Silent),
                 Err(_) => {
                     silent += 1;
@@ -161,82 +201,21 @@ impl Dialer {
             }
         }
     }
+}
 
-    /// TLS, HTTP/2, and the four frames of the handshake.
-    async fn open(&self) -> Result<Proven, ConnectionError> {
-        let (stream, exporter) = tls::connect(&self.address).await?;
-        let mut client = HubClient::new(one_connection(stream).await?)
-            .max_decoding_message_size(proto::limits::MAX_GRPC_MESSAGE_BYTES)
-            .max_encoding_message_size(proto::limits::MAX_GRPC_MESSAGE_BYTES);
-        let mut nonce = [0; 32];
-        rand::rngs::OsRng.fill_bytes(&mut nonce);
-        let signer = self.signer.as_ref();
-        let (handshake, hello) = ClientHandshake::start(signer, self.hub, nonce, exporter);
-        let (outgoing, frames) = mpsc::channel(FRAMES_OUT);
-        let _ = outgoing.try_send(pb::Frame { kind: Some(Kind::ClientHello(hello)) });
-        let mut incoming = client
-            .connect(ReceiverStream::new(frames))
-            .await
-            .map_err(|status| ConnectionError::Broken(status.message().to_owned()))?
-            .into_inner();
-        let Kind::HubHello(hello) = next(&mut incoming, "HubHello").await? else {
-            return Err(out_of_order("another frame", "HubHello"));
-        };
-        let proof = handshake.prove(signer, &hello)?;
-        let _ = outgoing.try_send(pb::Frame { kind: Some(Kind::ClientProof(proof)) });
-        let Kind::Welcome(welcome) = next(&mut incoming, "Welcome").await? else {
-            return Err(out_of_order("another frame", "Welcome"));
-        };
-        if welcome.network != self.network {
-            let (hub, ours) = (welcome.network, self.network.clone());
-            return Err(ConnectionError::WrongNetwork { hub, ours });
-        }
-        Ok(Proven { incoming, outgoing, welcome })
+/// A part of a pause, from one half to the whole.
+fn jitter(chance: [u8; 4]) -> f64 {
+    0.5 + f64::from(u32::from_be_bytes(chance)) / f64::from(u32::MAX) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_between_its_half_and_its_whole() {
+        assert!((jitter([0; 4]) - 0.5).abs() < f64::EPSILON);
+        assert!((jitter([0xff; 4]) - 1.0).abs() < f64::EPSILON);
+        assert!((jitter([0x80, 0, 0, 0]) - 0.75).abs() < 1e-6);
     }
-}
-
-/// A connection whose both ends are proven.
-struct Proven {
-    incoming: tonic::Streaming<pb::Frame>,
-    outgoing: mpsc::Sender<pb::Frame>,
-    welcome: pb::Welcome,
-}
-
-fn out_of_order(got: &'static str, expected: &'static str) -> ConnectionError {
-    HandshakeError::OutOfOrder { got, expected }.into()
-}
-
-async fn next(
-    incoming: &mut tonic::Streaming<pb::Frame>,
-    expected: &'static str,
-) -> Result<Kind, ConnectionError> {
-    let frame = match incoming.message().await {
-        Ok(Some(frame)) => frame,
-        Ok(None) => return Err(out_of_order("the end of the connection", expected)),
-        Err(status) => return Err(ConnectionError::Broken(status.message().to_owned())),
-    };
-    let got = frame_name(&frame);
-    match frame.kind {
-        Some(Kind::Goodbye(goodbye)) => {
-            Err(ConnectionError::Goodbye { code: goodbye.code(), text: goodbye.text })
-        }
-        Some(kind) if got == expected => Ok(kind),
-        Some(_) | None => Err(out_of_order(got, expected)),
-    }
-}
-
-/// HTTP/2 over exactly this stream: the handshake is bound to it, so another must never take its place.
-async fn one_connection(
-    stream: tokio_rustls::client::TlsStream<tokio::net::TcpStream>,
-) -> Result<tonic::transport::Channel, ConnectionError> {
-    let stream = std::sync::Mutex::new(Some(TokioIo::new(stream)));
-    Endpoint::from_static("http://hub")
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .connect_with_connector(service_fn(move |_: tonic::transport::Uri| {
-            let taken = stream.lock().ok().and_then(|mut stream| stream.take());
-            async move { taken.ok_or_else(|| std::io::Error::other("the connection is over")) }
-        }))
-        .await
-        .map_err(|error| ConnectionError::Broken(error.to_string()))
 }

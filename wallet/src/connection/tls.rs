@@ -1,16 +1,35 @@
-//! TLS to the hub. The certificate proves nothing (the handshake does, bound to this very session), so any is taken; that the
-//! server holds its key is still checked.
+//! TLS and HTTP/2 to the hub. The certificate proves nothing (the handshake does, bound to this very session), so any is
+//! taken; that the server holds its key is still checked.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use hyper_util::rt::TokioIo;
 use proto::handshake::{EXPORTER_BYTES, EXPORTER_LABEL};
+use proto::hub::v1 as pb;
+use proto::hub::v1::hub_client::HubClient;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tonic::{Status, Streaming};
+use tower::service_fn;
+
+use super::ConnectionError;
+use super::line::{Connect, Line};
+use crate::limits::FRAMES_OUT;
+
+/// HTTP/2 windows: two frames of the largest size.
+const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 /// Why there is no TLS session.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +42,69 @@ pub enum TlsError {
     Address { address: String },
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
+}
+
+/// The hub at an address, `host:port`.
+#[derive(Clone, Debug)]
+pub struct TlsConnect {
+    pub address: String,
+}
+
+impl Connect for TlsConnect {
+    async fn connect(&self) -> Result<Line, ConnectionError> {
+        let (stream, exporter) = connect(&self.address).await?;
+        let mut client = HubClient::new(one_connection(stream).await?)
+            .max_decoding_message_size(proto::limits::MAX_GRPC_MESSAGE_BYTES)
+            .max_encoding_message_size(proto::limits::MAX_GRPC_MESSAGE_BYTES);
+        let (outgoing, frames) = mpsc::channel(FRAMES_OUT);
+        let call = async move {
+            let answer = client.connect(ReceiverStream::new(frames)).await?;
+            Ok(answer.into_inner())
+        };
+        Ok(Line { exporter, outgoing, incoming: Box::pin(Called::Calling(Box::pin(call))) })
+    }
+}
+
+/// The answer to a streaming call: the call is made when its first message is asked for, so that the caller's own first
+/// message, put in before, leaves with it and not after the answer's head.
+enum Called<F> {
+    Calling(Pin<Box<F>>),
+    Streaming(Box<Streaming<pb::Frame>>),
+    Over,
+}
+
+impl<F: Future<Output = Result<Streaming<pb::Frame>, Status>>> Stream for Called<F> {
+    type Item = Result<pb::Frame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match &mut *self {
+                Called::Calling(call) => match ready!(call.as_mut().poll(context)) {
+                    Ok(stream) => *self = Called::Streaming(Box::new(stream)),
+                    Err(status) => {
+                        *self = Called::Over;
+                        return Poll::Ready(Some(Err(status)));
+                    }
+                },
+                Called::Streaming(stream) => return Pin::new(stream.as_mut()).poll_next(context),
+                Called::Over => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+/// HTTP/2 over exactly this stream: the handshake is bound to it, so another must never take its place.
+async fn one_connection(stream: TlsStream<TcpStream>) -> Result<tonic::transport::Channel, ConnectionError> {
+    let stream = std::sync::Mutex::new(Some(TokioIo::new(stream)));
+    Endpoint::from_static("http://hub")
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .connect_with_connector(service_fn(move |_: tonic::transport::Uri| {
+            let taken = stream.lock().ok().and_then(|mut stream| stream.take());
+            async move { taken.ok_or_else(|| std::io::Error::other("the connection is over")) }
+        }))
+        .await
+        .map_err(|error| ConnectionError::Broken(error.to_string()))
 }
 
 /// Connects, and takes the session's exporter.

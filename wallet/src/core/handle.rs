@@ -9,7 +9,6 @@ use channel::event::{Command, OpenRequest, Role};
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use proto::frame::{Contents, InboundRequest};
 use proto::hub::v1 as pb;
-use rand::RngCore;
 use shard::{Answer, Mail, Query, Refused, Reply, ReplyTo};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -105,14 +104,12 @@ impl CoreHandle {
                 drop(answer.send(Err(Some(Refused::TooManyChannels { maximum: 1 << super::OWNER_BITS }))));
                 return;
             };
-            let mut key = [0; 32];
-            rand::rngs::OsRng.fill_bytes(&mut key);
             let request = OpenRequest {
                 owner,
                 channel_id,
                 role: Role::Wallet,
                 counterparty_node: core.hub,
-                key_id: channel::bytes::KeyId::from_bytes(key),
+                key_id: channel::bytes::KeyId::from_bytes(core.world.random()),
                 capacity_sat,
                 // A hub has coins of its own.
                 reserve_sat: 0,
@@ -178,7 +175,7 @@ impl CoreHandle {
     ) -> Result<(), Stopped> {
         self.ask(move |core| {
             core.prices = Some(Prices::from(&policy));
-            core.ledger.policy_told(core.hub, &policy, super::now_ms());
+            core.ledger.policy_told(core.hub, &policy, core.world.now_ms());
             core.outlet.frames = super::Frames::default();
             core.agreed.clear();
             core.outlet.session = Some(Session { id, frames, hold });

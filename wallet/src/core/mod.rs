@@ -9,6 +9,8 @@
 //! they rest on is durable; after a fault nothing more leaves and the process ends.
 
 mod answers;
+pub mod assemble;
+mod desk_host;
 mod gate;
 pub mod handle;
 mod outlet;
@@ -17,7 +19,7 @@ pub mod start;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use channel::amount::Msat;
 use channel::bug::{self, Bug};
@@ -25,12 +27,13 @@ use channel::event::{AcceptRequest, Command, RecoverRequest, Role};
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
 use channel::message::Message;
+use daemon::world::World;
 use journal::{Batch, Log, MachineId, Position, Reader};
 use proto::frame::{Contents, FrameBuilder};
 use proto::hub::v1 as pb;
-use rand::RngCore;
 use shard::{Credit, Mail, Outbox, Shard};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::ledger::apply::Done;
 use crate::ledger::state::Ended;
@@ -108,7 +111,8 @@ pub struct Core {
     agreed: BTreeMap<ChannelId, Agreed>,
     snapshot_wanted: bool,
     pruned_ms: u64,
-    began: std::time::Instant,
+    began: Instant,
+    world: World,
     stopping: bool,
 }
 
@@ -159,35 +163,62 @@ const IDLE: Duration = Duration::from_millis(500);
 /// How often old things are forgotten, in milliseconds.
 const PRUNE_INTERVAL_MS: u64 = 60_000;
 
-/// Milliseconds since 1970.
-pub fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+/// What a turn left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// Mail was taken; more may wait.
+    Worked,
+    /// There was no mail.
+    Idle,
+    /// It was asked to stop and did: its last snapshot is in the log, which is closed. No turn comes after it.
+    Stopped,
 }
 
 impl Core {
     /// Runs until it is stopped or a fault.
     pub fn run(mut self) -> Result<(), CoreFault> {
-        self.outlet_turn(|shard, now, outlet| shard.start(now, outlet))?;
+        self.begin()?;
         loop {
-            let now = now_ms();
-            let wait = match self.ledger.next_due_ms(now) {
-                Some(due) if self.resumed => Duration::from_millis(due.saturating_sub(now)).min(IDLE),
-                Some(_) | None => IDLE,
-            };
-            match self.inbox.recv_timeout(wait) {
+            match self.inbox.recv_timeout(self.wait()) {
                 Ok(mail) => self.take(mail),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            for _ in 0..MAILS_A_ROUND {
-                let Ok(mail) = self.inbox.try_recv() else { break };
-                self.take(mail);
+            if self.turn()? == Turned::Stopped {
+                return Ok(());
             }
-            self.round()?;
-            if self.stopping && self.shard.stopped() {
-                return self.finish();
-            }
+        }
+    }
+
+    /// The first steps, once and before any turn: what the channels need of the others is asked for.
+    pub fn begin(&mut self) -> Result<(), CoreFault> {
+        self.shard.start(self.world.now_ms(), &mut self.outlet)?;
+        self.round()
+    }
+
+    /// Takes the mail that waits, a round's worth at most, and acts on it. Does not wait for mail, but for the journal if
+    /// too much of what was appended is not committed yet.
+    pub fn turn(&mut self) -> Result<Turned, CoreFault> {
+        let mut turned = Turned::Idle;
+        for _ in 0..MAILS_A_ROUND {
+            let Ok(mail) = self.inbox.try_recv() else { break };
+            self.take(mail);
+            turned = Turned::Worked;
+        }
+        self.round()?;
+        if self.stopping && self.shard.stopped() {
+            self.finish()?;
+            return Ok(Turned::Stopped);
+        }
+        Ok(turned)
+    }
+
+    /// How long the next turn may be put off while no mail comes.
+    pub fn wait(&self) -> Duration {
+        let now = self.world.now_ms();
+        match self.ledger.next_due_ms(now) {
+            Some(due) if self.resumed => Duration::from_millis(due.saturating_sub(now)).min(IDLE),
+            Some(_) | None => IDLE,
         }
     }
 
@@ -212,7 +243,7 @@ impl Core {
                 for machine in machines {
                     match machine {
                         ledger::MACHINE => self.snapshot_wanted = true,
-                        start::DESK => self.outlet.snapshot_desk(),
+                        assemble::DESK => self.outlet.snapshot_desk(),
                         MachineId(channel) => self.mail.push_back(Mail::SnapshotNow(OwnerId(channel))),
                     }
                 }
@@ -226,7 +257,7 @@ impl Core {
 
     /// Ledger and shard in turns, until nobody has anything for the other.
     fn round(&mut self) -> Result<(), CoreFault> {
-        let now = now_ms();
+        let now = self.world.now_ms();
         if self.resumed && !self.stopping {
             self.with_ledger(|ledger, env| {
                 ledger.drive(env);
@@ -268,20 +299,12 @@ impl Core {
 
     fn shard_turn(&mut self) -> Result<bool, CoreFault> {
         let mut mail = std::mem::take(&mut self.mail);
-        let began = std::time::Instant::now();
-        let turned =
-            self.shard.turn(now_ms(), &mut std::iter::from_fn(|| mail.pop_front()), &mut self.outlet)?;
+        let began = Instant::now();
+        let now = self.world.now_ms();
+        let turned = self.shard.turn(now, &mut std::iter::from_fn(|| mail.pop_front()), &mut self.outlet)?;
         self.shard.note_busy(began.elapsed());
         self.mail = mail;
         Ok(turned.again)
-    }
-
-    fn outlet_turn(
-        &mut self,
-        turn: impl FnOnce(&mut Shard, u64, &mut WalletOutlet) -> Result<shard::Turned, shard::Fault>,
-    ) -> Result<(), CoreFault> {
-        turn(&mut self.shard, now_ms(), &mut self.outlet)?;
-        self.round()
     }
 
     /// How long a paid stream's ticks took.
@@ -302,7 +325,7 @@ impl Core {
     /// The ledger with all that it may look at.
     pub(crate) fn with_ledger<T>(&mut self, act: impl FnOnce(&mut Ledger, &Env<'_>) -> T) -> T {
         let env = Env {
-            now_ms: now_ms(),
+            now_ms: self.world.now_ms(),
             now_us: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
             height: self.height,
             settings: &self.settings,
@@ -396,8 +419,6 @@ impl Core {
         let opens = !known && matches!(messages.first(), Some(Message::OpenChannel(_)));
         if opens && let Message::OpenChannel(message) = messages.remove(0) {
             let max_price_msat = self.take_agreement(&channel, message.capacity_sat);
-            let mut key = [0; 32];
-            rand::rngs::OsRng.fill_bytes(&mut key);
             let Some(owner) = self.owners.take() else {
                 tracing::warn!(%channel, "the hub has proposed more channels than this process can number");
                 return;
@@ -407,7 +428,7 @@ impl Core {
                 channel_id: channel,
                 role: Role::Wallet,
                 counterparty_node: node,
-                key_id: channel::bytes::KeyId::from_bytes(key),
+                key_id: channel::bytes::KeyId::from_bytes(self.world.random()),
                 reserve_script: bitcoin::ScriptBuf::new(),
                 max_price_msat,
                 session,

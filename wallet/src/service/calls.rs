@@ -11,7 +11,7 @@ use proto::wallet::v1 as pb;
 use tonic::Status;
 
 use super::channels::unreadable;
-use super::{PAY_PATIENCE, Service, asked, convert, fresh, refused, stopping, wrong_field};
+use super::{PAY_PATIENCE, Service, convert, refused, stopping, wrong_field};
 use crate::core::handle::Paying;
 use crate::history;
 use crate::ledger::state::{Ended, Outcome};
@@ -22,14 +22,14 @@ impl Service {
         &self,
         request: pb::CreateInvoiceRequest,
     ) -> Result<pb::CreateInvoiceResponse, Status> {
-        let asked = asked("CreateInvoice", &request.request_id, &request)?;
+        let asked = self.asked("CreateInvoice", &request.request_id, &request)?;
         self.check_room(asked).await?;
         let wanted = InvoiceRequest {
             amount_msat: request.amount_msat,
             description: request.description,
             expiry_seconds: request.expiry_seconds,
             hold: request.hold,
-            salt: fresh(),
+            salt: self.world.random(),
         };
         let made = self.core.ask(move |core| {
             core.with_ledger(|ledger, env| {
@@ -104,20 +104,20 @@ impl Service {
             created_at_ms: invoice.created_ms,
             expires_at_ms: invoice.expires_ms,
             min_final_cltv_expiry_delta: u32::try_from(invoice.min_final_expiry_blocks).unwrap_or(u32::MAX),
-            expired: invoice.expires_ms <= crate::core::now_ms(),
+            expired: invoice.expires_ms <= self.world.now_ms(),
             via_our_hub: invoice.hints.contains(&self.hub),
             ours: invoice.payee == self.node,
         })
     }
 
     pub(super) async fn pay_invoice(&self, request: pb::PayRequest) -> Result<pb::PayResponse, Status> {
-        let asked = asked("Pay", &request.request_id, &request)?;
+        let asked = self.asked("Pay", &request.request_id, &request)?;
         self.check_room(asked).await?;
         let wanted = PayRequest {
             invoice: request.invoice,
             amount_msat: request.amount_msat,
             max_fee_msat: request.max_fee_msat,
-            salt: fresh(),
+            salt: self.world.random(),
         };
         let started = self
             .core
@@ -127,13 +127,13 @@ impl Service {
     }
 
     pub(super) async fn send_payment(&self, request: pb::SendRequest) -> Result<pb::PayResponse, Status> {
-        let asked = asked("Send", &request.request_id, &request)?;
+        let asked = self.asked("Send", &request.request_id, &request)?;
         self.check_room(asked).await?;
         let wanted = SendRequest {
             payee: node_key("payee", &request.payee).map_err(wrong_field)?,
             amount_msat: request.amount_msat,
             max_fee_msat: request.max_fee_msat,
-            salt: fresh(),
+            salt: self.world.random(),
         };
         let started = self
             .core

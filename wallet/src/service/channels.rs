@@ -20,7 +20,7 @@ use shard::{Answer, Query, Refused};
 use tonic::Status;
 
 use super::onchain::reserve_out;
-use super::{HUB_PATIENCE, Service, asked, fresh, refused, stopping, wrong_field};
+use super::{HUB_PATIENCE, Service, refused, stopping, wrong_field};
 use crate::core::Stopped;
 use crate::history::{self, ChannelEnd, ClosedChannel};
 use crate::ledger::state::Made;
@@ -96,7 +96,7 @@ impl Service {
         let amount_sat =
             proto::fields::number("amount_sat", request.amount_sat, 1, Amount::MAX_MONEY.to_sat())
                 .map_err(wrong_field)?;
-        let asked = asked("OpenChannel", &request.request_id, &request)?;
+        let asked = self.asked("OpenChannel", &request.request_id, &request)?;
         // A repeat is answered before anything else is looked at: its coins are locked already.
         if let Some(Made::Opening(id)) = self.made_before(asked).await?
             && self.was_opened(id).await?
@@ -114,7 +114,7 @@ impl Service {
             let advice = "send coins to `hubwallet address`, and wait for a confirmation";
             return Err(status_with_advice(ErrorCode::InsufficientFunds, text, advice));
         }
-        let chosen = ChannelId(fresh());
+        let chosen = ChannelId(self.world.random());
         let noted = self.core.ask(move |core| {
             core.with_ledger(|ledger, _| match ledger.repeated(asked.as_ref())? {
                 Some(Made::Opening(id)) => Ok(id),
@@ -170,10 +170,10 @@ impl Service {
             proto::fields::number("amount_sat", request.amount_sat, 1, Amount::MAX_MONEY.to_sat())
                 .map_err(wrong_field)?;
         // The hub remembers what it answered to an id; a caller without one gets a fresh one.
-        let asked = asked("RequestInbound", &request.request_id, &request)?;
+        let asked = self.asked("RequestInbound", &request.request_id, &request)?;
         self.check_room(asked).await?;
         let request_id = asked.map_or_else(
-            || proto::request_id::RequestId::new(crate::core::now_ms(), fresh()).0,
+            || proto::request_id::RequestId::new(self.world.now_ms(), self.world.random()).0,
             |asked| asked.id.0,
         );
         let noted = self.core.ask(move |core| {
@@ -258,7 +258,7 @@ impl Service {
         request: pb::CloseChannelRequest,
     ) -> Result<pb::CloseChannelResponse, Status> {
         let id = channel_id("channel_id", &request.channel_id).map_err(wrong_field)?;
-        let asked = asked("CloseChannel", &request.request_id, &request)?;
+        let asked = self.asked("CloseChannel", &request.request_id, &request)?;
         let unknown = || {
             let text = format!("no channel has the id {id}");
             from_detail(ErrorDetail {

@@ -45,9 +45,10 @@ impl Service {
                     }
                     Ok(events) if events.is_empty() => {
                         let news = tokio::select! {
-                            news = written.wait_for(|next| *next > index) => news.is_ok(),
+                            biased;
                             _ = stopped.wait_for(|stopped| *stopped) => false,
                             () = sender.closed() => false,
+                            news = written.wait_for(|next| *next > index) => news.is_ok(),
                         };
                         if !news {
                             return;

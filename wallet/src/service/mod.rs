@@ -7,13 +7,13 @@ mod events;
 mod onchain;
 mod streams;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
 use channel::keys::Point;
 use daemon::token::Token;
-use journal::{Headroom, Position, Reader};
+use daemon::world::World;
+use journal::{Position, Reader, Room};
 use prost::Message;
 use proto::error::{ErrorCode, ErrorDetail, from_detail, status, status_with_advice};
 use proto::hub::v1 as hub;
@@ -26,7 +26,9 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
+use crate::config::Checked;
 use crate::connection;
+use crate::core::assemble::Handles;
 use crate::core::{CoreHandle, Stopped};
 use crate::ledger::LedgerRefusal;
 use crate::ledger::requests::Asked;
@@ -40,28 +42,53 @@ const HUB_PATIENCE: Duration = Duration::from_secs(20);
 /// What calls need.
 #[derive(Clone)]
 pub struct Service {
-    pub core: CoreHandle,
-    pub desk: DeskHandle,
-    pub reader: Reader,
-    pub durable: watch::Receiver<Position>,
-    pub next_event: watch::Receiver<u64>,
-    pub connection: watch::Receiver<connection::Status>,
-    pub node: Point,
-    pub hub: Point,
-    pub hub_address: String,
-    pub network: String,
-    pub stop: watch::Sender<bool>,
-    /// The file system it is on must have room for new work.
-    pub data_dir: PathBuf,
-    /// How much room that is.
-    pub headroom: Headroom,
+    core: CoreHandle,
+    desk: DeskHandle,
+    reader: Reader,
+    durable: watch::Receiver<Position>,
+    next_event: watch::Receiver<u64>,
+    connection: watch::Receiver<connection::Status>,
+    node: Point,
+    hub: Point,
+    hub_address: String,
+    network: String,
+    stop: watch::Sender<bool>,
+    /// The journal must have room for new work.
+    room: Room,
+    world: World,
 }
 
 impl Service {
+    /// For a wallet that was assembled. `stop` is told when somebody asks the wallet to stop.
+    pub fn new(
+        handles: Handles,
+        checked: &Checked,
+        connection: watch::Receiver<connection::Status>,
+        stop: watch::Sender<bool>,
+        room: Room,
+    ) -> Self {
+        let Handles { core, desk, reader, durable, next_event, signer, world } = handles;
+        Service {
+            core,
+            desk,
+            reader,
+            durable,
+            next_event,
+            connection,
+            node: signer.node_id(),
+            hub: checked.hub,
+            hub_address: checked.config.hub.address.clone(),
+            network: checked.config.network.clone(),
+            stop,
+            room,
+            world,
+        }
+    }
+
     /// New work is refused while there is still room for what is under way. A repeat of a request is no new work: who asks
     /// again must not be told that nothing was done.
     async fn check_room(&self, asked: Option<Asked>) -> Result<(), Status> {
-        let Err(error) = self.headroom.check(&self.data_dir) else { return Ok(()) };
+        let Err(error) = self.room.check() else { return Ok(()) };
         if self.made_before(asked).await?.is_some() {
             return Ok(());
         }
@@ -79,6 +106,19 @@ impl Service {
         }
         let made = self.core.ask(move |core| core.with_ledger(|ledger, _| ledger.repeated(asked.as_ref())));
         made.await.map_err(stopping)?.map_err(refused)
+    }
+
+    /// The request's id, if it has one, with the hash of what it asks. Another call or body gives another hash.
+    fn asked(&self, call: &str, text: &str, body: &impl Message) -> Result<Option<Asked>, Status> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let id = RequestId::parse(text).map_err(|error| from_detail(ErrorDetail::from(error)))?;
+        id.check_age(self.world.now_ms()).map_err(|error| from_detail(ErrorDetail::from(error)))?;
+        let mut bytes = call.as_bytes().to_vec();
+        bytes.push(0);
+        bytes.extend_from_slice(&body.encode_to_vec());
+        Ok(Some(Asked { id, body: sha256::Hash::hash(&bytes).to_byte_array() }))
     }
 }
 
@@ -128,26 +168,6 @@ fn refused(refusal: LedgerRefusal) -> Status {
 
 fn wrong_field(error: proto::WireError) -> Status {
     error.into()
-}
-
-/// The request's id, if it has one, with the hash of what it asks. Another call or body gives another hash.
-fn asked(call: &str, text: &str, body: &impl Message) -> Result<Option<Asked>, Status> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let id = RequestId::parse(text).map_err(|error| from_detail(ErrorDetail::from(error)))?;
-    id.check_age(crate::core::now_ms()).map_err(|error| from_detail(ErrorDetail::from(error)))?;
-    let mut bytes = call.as_bytes().to_vec();
-    bytes.push(0);
-    bytes.extend_from_slice(&body.encode_to_vec());
-    Ok(Some(Asked { id, body: sha256::Hash::hash(&bytes).to_byte_array() }))
-}
-
-/// Fresh random bytes.
-fn fresh<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    rand::RngCore::fill_bytes(&mut rand::rngs::OsRng, &mut bytes);
-    bytes
 }
 
 type Answer<T> = Result<Response<T>, Status>;

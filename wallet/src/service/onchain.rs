@@ -20,7 +20,7 @@ use tonic::Status;
 
 use super::{HUB_PATIENCE, Service, stopping, wrong_field};
 use crate::core::Stopped;
-use crate::core::start::SCAN;
+use crate::core::assemble::SCAN;
 
 impl Service {
     /// These channels with all that is known of their ends.

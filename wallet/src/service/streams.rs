@@ -14,7 +14,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{Service, asked, convert, fresh, refused, stopping, wrong_field};
+use super::{Service, convert, refused, stopping, wrong_field};
 use crate::ledger::StreamRequest;
 use crate::ledger::state::State;
 
@@ -41,7 +41,7 @@ fn is_over(progress: &pb::StreamProgress) -> bool {
 
 impl Service {
     pub(super) async fn begin_stream(&self, request: pb::StartStreamRequest) -> Result<Progress, Status> {
-        let asked = asked("StartStream", &request.request_id, &request)?;
+        let asked = self.asked("StartStream", &request.request_id, &request)?;
         self.check_room(asked).await?;
         let wanted = StreamRequest {
             payee: node_key("payee", &request.payee).map_err(wrong_field)?,
@@ -49,7 +49,7 @@ impl Service {
             ticks: request.ticks,
             ticks_per_second: request.ticks_per_second,
             max_in_flight: request.max_in_flight,
-            id: StreamId(fresh()),
+            id: StreamId(self.world.random()),
         };
         let started = self.core.ask(move |core| {
             core.with_ledger(|ledger, env| ledger.start_stream(wanted, asked.as_ref(), env))
@@ -154,6 +154,7 @@ impl Service {
 /// caller left.
 async fn news<T>(durable: &mut watch::Receiver<Position>, caller: &mpsc::Sender<T>) -> bool {
     tokio::select! {
+        biased;
         () = caller.closed() => return false,
         // A journal that ended is a process that is stopping: the next question says so.
         _ = durable.changed() => {}
