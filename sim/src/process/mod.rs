@@ -10,10 +10,12 @@ mod hub;
 mod lines;
 mod panics;
 mod tasks;
+mod wallet;
 
 pub use hub::{HubPart, HubProcess, HubSetup};
 pub use lines::{HubEnd, HubLine, WalletEnd, WalletLine, hub_line, wallet_line};
 pub use tasks::{Call, Lost, Tasks};
+pub use wallet::{Dial, WalletPart, WalletProcess, WalletSetup};
 
 /// A process ended although nobody asked it to: a fault of its disk, or of its logic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
