@@ -11,6 +11,7 @@ use std::time::Duration;
 use channel::ids::OwnerId;
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
+use daemon::rising::{Raise, Rising, rising};
 use daemon::world::World;
 use journal::{
     Batch, Commit, Committer, Content, Header, Log, MachineId, Opened, Position, Reader, Recovery, Retained,
@@ -22,7 +23,6 @@ use settlement::onchain::AddressKind;
 use settlement::pool::VerifyPool;
 use settlement::rpc::RpcClient;
 use shard::{MachineLog, Outbox, Setup, Shard};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::desk_host::WalletDeskHost;
@@ -70,9 +70,9 @@ pub struct Handles {
     pub desk: DeskHandle,
     pub reader: Reader,
     /// How far the journal is durable, as it rises with each commit.
-    pub durable: watch::Receiver<Position>,
+    pub durable: Rising<Position>,
     /// Index of the next event, as it rises with each commit.
-    pub next_event: watch::Receiver<u64>,
+    pub next_event: Rising<u64>,
     pub signer: Arc<dyn Signer>,
     pub world: World,
 }
@@ -92,8 +92,8 @@ pub struct Assembled {
 /// Tells everybody what became durable.
 pub struct Commits {
     core: Sender<CoreMail>,
-    durable: watch::Sender<Position>,
-    next_event: watch::Sender<u64>,
+    durable: Raise<Position>,
+    next_event: Raise<u64>,
 }
 
 impl Commits {
@@ -101,9 +101,9 @@ impl Commits {
     pub fn note(&self, commit: &Commit) {
         // A core that ended needs no news.
         let _ = self.core.send(CoreMail::Durable(commit.durable));
-        self.durable.send_replace(commit.durable);
+        self.durable.raise(commit.durable);
         if let Some(events) = commit.events {
-            self.next_event.send_replace(events.last + 1);
+            self.next_event.raise(events.last + 1);
         }
         if !commit.wants_snapshot.is_empty() {
             let _ = self.core.send(CoreMail::Snapshots(commit.wants_snapshot.clone()));
@@ -149,8 +149,8 @@ pub async fn assemble<S: BlockSource>(
 
     let (inbox, inbox_end) = queue();
     let core = CoreHandle::new(inbox.clone());
-    let (durable, durable_seen) = watch::channel(Position::default());
-    let (next_event, next_event_seen) = watch::channel(reader.next_event());
+    let (durable, durable_seen) = rising(Position::default());
+    let (next_event, next_event_seen) = rising(reader.next_event());
     let commits = Commits { core: inbox, durable, next_event };
     let epoch = next_epoch(&reader)?;
     if let Some(commit) = make_epoch_durable(&log, epoch, &mut committer)? {

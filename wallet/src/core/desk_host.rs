@@ -5,12 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use channel::event::Command;
 use channel::ids::OwnerId;
+use daemon::rising::Rising;
 use daemon::world::World;
 use journal::{Batch, Log, Position};
 use settlement::desk::DeskReport;
 use settlement::desk::service::{DeskHost, Stopping};
 use shard::{MachineLog, Mail};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::{Core, CoreHandle, CoreMail};
 
@@ -19,7 +20,7 @@ pub struct WalletDeskHost {
     core: CoreHandle,
     log: Log,
     records: Mutex<MachineLog>,
-    durable: watch::Receiver<Position>,
+    durable: Rising<Position>,
     world: World,
 }
 
@@ -29,7 +30,7 @@ impl WalletDeskHost {
         core: CoreHandle,
         log: Log,
         records: MachineLog,
-        durable: watch::Receiver<Position>,
+        durable: Rising<Position>,
         world: World,
     ) -> Self {
         WalletDeskHost { core, log, records: Mutex::new(records), durable, world }
@@ -69,10 +70,10 @@ impl DeskHost for WalletDeskHost {
             }
             self.log.append(batch)
         };
-        let mut durable = self.durable.clone();
+        let durable = self.durable.clone();
         async move {
             let position = position.map_err(|_| Stopping)?;
-            durable.wait_for(|durable| *durable >= position).await.map_err(|_| Stopping)?;
+            durable.reaches(position).await.map_err(|_| Stopping)?;
             Ok(())
         }
     }

@@ -34,7 +34,7 @@ impl Service {
         }
         let (sender, receiver) = mpsc::channel(64);
         let reader = self.reader.clone();
-        let mut written = self.next_event.clone();
+        let written = self.next_event.clone();
         let mut stopped = self.stop.subscribe();
         tokio::spawn(async move {
             loop {
@@ -48,7 +48,7 @@ impl Service {
                             biased;
                             _ = stopped.wait_for(|stopped| *stopped) => false,
                             () = sender.closed() => false,
-                            news = written.wait_for(|next| *next > index) => news.is_ok(),
+                            news = written.above(index) => news.is_ok(),
                         };
                         if !news {
                             return;

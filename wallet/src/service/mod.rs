@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bitcoin::hashes::{Hash, sha256};
 use channel::keys::Point;
+use daemon::rising::Rising;
 use daemon::token::Token;
 use daemon::world::World;
 use journal::{Position, Reader, Room};
@@ -45,8 +46,8 @@ pub struct Service {
     core: CoreHandle,
     desk: DeskHandle,
     reader: Reader,
-    durable: watch::Receiver<Position>,
-    next_event: watch::Receiver<u64>,
+    durable: Rising<Position>,
+    next_event: Rising<u64>,
     connection: watch::Receiver<connection::Status>,
     node: Point,
     hub: Point,

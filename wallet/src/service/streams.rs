@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use channel::ids::StreamId;
+use daemon::rising::Rising;
 use journal::Position;
 use proto::error::{ErrorCode, status};
 use proto::fields::{node_key, stream_id};
 use proto::wallet::v1 as pb;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -57,11 +58,11 @@ impl Service {
         let id = started.await.map_err(stopping)?.map_err(refused)?;
         let (sender, receiver) = mpsc::channel(16);
         let core = self.core.clone();
-        let mut durable = self.durable.clone();
+        let durable = self.durable.clone();
         tokio::spawn(async move {
             let mut last = None;
             loop {
-                durable.mark_unchanged();
+                let seen = durable.now();
                 let Ok(now) = core.ask(move |core| progress(core.ledger_state(), &id)).await else {
                     let _ = sender.send(Err(stopping(crate::core::Stopped))).await;
                     return;
@@ -75,7 +76,7 @@ impl Service {
                     return;
                 }
                 last = Some(now);
-                if over || !news(&mut durable, &sender).await {
+                if over || !news(&durable, seen, &sender).await {
                     return;
                 }
             }
@@ -91,11 +92,11 @@ impl Service {
         };
         let (sender, receiver) = mpsc::channel(64);
         let core = self.core.clone();
-        let mut durable = self.durable.clone();
+        let durable = self.durable.clone();
         tokio::spawn(async move {
             let mut last: BTreeMap<bytes::Bytes, pb::StreamProgress> = BTreeMap::new();
             loop {
-                durable.mark_unchanged();
+                let seen = durable.now();
                 let Ok(all) = core.ask(move |core| collect(core.ledger_state(), only)).await else {
                     let _ = sender.send(Err(stopping(crate::core::Stopped))).await;
                     return;
@@ -113,7 +114,7 @@ impl Service {
                         last.insert(now.stream_id.clone(), now);
                     }
                 }
-                if !news(&mut durable, &sender).await {
+                if !news(&durable, seen, &sender).await {
                     return;
                 }
             }
@@ -150,14 +151,14 @@ impl Service {
     }
 }
 
-/// Waits until a commit made something visible that was not when `durable` was marked, and a moment more. False when the
+/// Waits until a commit made something visible that was not when `seen` was durable, and a moment more. False when the
 /// caller left.
-async fn news<T>(durable: &mut watch::Receiver<Position>, caller: &mpsc::Sender<T>) -> bool {
+async fn news<T>(durable: &Rising<Position>, seen: Position, caller: &mpsc::Sender<T>) -> bool {
     tokio::select! {
         biased;
         () = caller.closed() => return false,
         // A journal that ended is a process that is stopping: the next question says so.
-        _ = durable.changed() => {}
+        _ = durable.above(seen) => {}
     }
     tokio::time::sleep(LOOK).await;
     true

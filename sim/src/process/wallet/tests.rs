@@ -58,8 +58,7 @@ impl Town {
         });
         let seats = seats.collect();
         let chance = seed.stream("test");
-        let mut town =
-            Town { clock, node, chance, hub_home: home, hub, seats, lines: 0, heard: Vec::new() };
+        let mut town = Town { clock, node, chance, hub_home: home, hub, seats, lines: 0, heard: Vec::new() };
         town.settle();
         town
     }
@@ -168,7 +167,10 @@ impl Town {
     }
 
     fn balance(&mut self, index: usize) -> pb::GetBalanceResponse {
-        self.ask(index, |service| async move { service.get_balance(Request::new(pb::GetBalanceRequest {})).await })
+        self.ask(
+            index,
+            |service| async move { service.get_balance(Request::new(pb::GetBalanceRequest {})).await },
+        )
     }
 
     /// Kills a wallet and starts it again.
@@ -278,7 +280,11 @@ fn day(seed: u64) -> (Vec<Vec<u8>>, Vec<u8>) {
 
     let invoice = town.invoice(payee, 1_500);
     town.kill(payee, Cut::Power);
-    assert_eq!(town.pay(payer, invoice).state(), pb::PaymentState::Settled, "a payee was killed before it was paid");
+    assert_eq!(
+        town.pay(payer, invoice).state(),
+        pb::PaymentState::Settled,
+        "a payee was killed before it was paid"
+    );
     assert_eq!(town.balance(payee).channels_msat, 50_001_500);
     town.seats.remove(payer).process.stop().unwrap();
     let Seat { home, process, .. } = town.seats.remove(0);
