@@ -276,7 +276,9 @@ fn day(seed: u64) -> (Vec<Vec<u8>>, Vec<u8>) {
     let invoice = town.invoice(payee, 50_000_000);
     let paid = town.pay(payer, invoice);
     assert_eq!(paid.state(), pb::PaymentState::Settled);
-    assert_eq!(town.balance(payee).channels_msat, 50_000_000);
+    // Less the price of a channel that the hub funded.
+    let first = town.balance(payee).channels_msat;
+    assert!((25_000_000..50_000_000).contains(&first), "{first}");
 
     let invoice = town.invoice(payee, 1_500);
     town.kill(payee, Cut::Power);
@@ -285,7 +287,7 @@ fn day(seed: u64) -> (Vec<Vec<u8>>, Vec<u8>) {
         pb::PaymentState::Settled,
         "a payee was killed before it was paid"
     );
-    assert_eq!(town.balance(payee).channels_msat, 50_001_500);
+    assert_eq!(town.balance(payee).channels_msat, first + 1_500);
     town.seats.remove(payer).process.stop().unwrap();
     let Seat { home, process, .. } = town.seats.remove(0);
     process.stop().unwrap();
