@@ -77,9 +77,15 @@ impl Chronicle {
         inner.keep(line);
     }
 
-    /// Bytes that the seed decided, too many to keep: part of the hash only.
-    pub fn hash_in(&self, bytes: &[u8]) {
-        self.lock().engine.input(bytes);
+    /// A frame arrives over a link: part of the hash, and not kept, for there are many.
+    pub fn frame(&self, link: u64, way: &str, bytes: &[u8]) {
+        let mut inner = self.lock();
+        inner.engine.input(&link.to_be_bytes());
+        inner.engine.input(way.as_bytes());
+        inner.engine.input(bytes);
+        if inner.loud {
+            println!("{:>10} {:<8} link {link} {way}, {} bytes", inner.time_ms, "net", bytes.len());
+        }
     }
 
     /// The hash of everything noted so far.

@@ -52,6 +52,8 @@ struct Platter {
     /// An operation failed for good: no other succeeds before the machine is started again.
     broken: bool,
     syncs: u64,
+    /// Rises when the process that wrote here is gone.
+    life: u64,
 }
 
 enum Change {
@@ -65,12 +67,13 @@ impl SimDisk {
         Self::default()
     }
 
-    /// What the process writes to. One that outlived its process writes to the same disk, so drop the process first.
-    pub fn backend(&self) -> impl StorageBackend {
-        Backend(Arc::clone(&self.0))
+    /// What a process writes to, until the next [`SimDisk::cut`].
+    pub fn backend(&self) -> impl StorageBackend + use<> {
+        Backend { platter: Arc::clone(&self.0), life: self.lock().life }
     }
 
-    /// The process ended without closing anything. Its troubles end with it.
+    /// The process ended without closing anything: whatever it still does while it is dropped reaches nobody. Its troubles
+    /// end with it.
     pub fn cut(&self, how: Cut, chance: &mut Chance) {
         let mut platter = self.lock();
         let unsynced = std::mem::take(&mut platter.unsynced);
@@ -84,6 +87,7 @@ impl SimDisk {
         platter.synced = platter.seen.clone();
         platter.trouble = Trouble::None;
         platter.broken = false;
+        platter.life += 1;
     }
 
     /// Trouble from now on, until the next [`SimDisk::cut`] or call of this.
@@ -115,7 +119,9 @@ impl SimDisk {
     /// Puts a backup back.
     pub fn restore(&self, backup: &SimDisk) {
         let image = backup.lock().seen.clone();
-        *self.lock() = Platter { synced: image.clone(), seen: image, ..Platter::default() };
+        let mut platter = self.lock();
+        let life = platter.life + 1;
+        *platter = Platter { synced: image.clone(), seen: image, life, ..Platter::default() };
     }
 
     fn lock(&self) -> MutexGuard<'_, Platter> {
@@ -163,12 +169,15 @@ impl Platter {
         error.into()
     }
 
-    fn check_alive(&self) -> Result<(), Error> {
+    fn check_alive(&self, life: u64) -> Result<(), Error> {
+        if self.life != life {
+            return Err(Error::other("the process is gone"));
+        }
         if self.broken { Err(Error::other("the disk failed before")) } else { Ok(()) }
     }
 
-    fn check_room(&mut self, end: usize) -> Result<(), Error> {
-        self.check_alive()?;
+    fn check_room(&mut self, life: u64, end: usize) -> Result<(), Error> {
+        self.check_alive(life)?;
         if self.trouble == Trouble::Full && end > self.seen.len() {
             return Err(self.fail(ErrorKind::StorageFull));
         }
@@ -176,11 +185,14 @@ impl Platter {
     }
 }
 
-struct Backend(Arc<Mutex<Platter>>);
+struct Backend {
+    platter: Arc<Mutex<Platter>>,
+    life: u64,
+}
 
 impl Backend {
     fn lock(&self) -> MutexGuard<'_, Platter> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.platter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -197,13 +209,13 @@ fn place(offset: u64) -> Result<usize, Error> {
 impl StorageBackend for Backend {
     fn len(&self) -> Result<u64, Error> {
         let platter = self.lock();
-        platter.check_alive()?;
+        platter.check_alive(self.life)?;
         u64::try_from(platter.seen.len()).map_err(Error::other)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         let mut platter = self.lock();
-        platter.check_alive()?;
+        platter.check_alive(self.life)?;
         if let Trouble::ReadFails { after } = platter.trouble {
             match after.checked_sub(1) {
                 Some(after) => platter.trouble = Trouble::ReadFails { after },
@@ -219,7 +231,7 @@ impl StorageBackend for Backend {
     fn set_len(&self, length: u64) -> Result<(), Error> {
         let length = place(length)?;
         let mut platter = self.lock();
-        platter.check_room(length)?;
+        platter.check_room(self.life, length)?;
         platter.seen.resize(length, 0);
         platter.unsynced.push(Change::Length(length));
         Ok(())
@@ -227,7 +239,7 @@ impl StorageBackend for Backend {
 
     fn sync_data(&self) -> Result<(), Error> {
         let mut platter = self.lock();
-        platter.check_alive()?;
+        platter.check_alive(self.life)?;
         if let Trouble::SyncFails { after } = platter.trouble {
             match after.checked_sub(1) {
                 Some(after) => platter.trouble = Trouble::SyncFails { after },
@@ -247,7 +259,7 @@ impl StorageBackend for Backend {
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
         let offset = place(offset)?;
         let mut platter = self.lock();
-        platter.check_room(offset.saturating_add(data.len()))?;
+        platter.check_room(self.life, offset.saturating_add(data.len()))?;
         put(&mut platter.seen, offset, data);
         platter.unsynced.push(Change::Write { offset, data: data.to_vec() });
         Ok(())
@@ -302,7 +314,8 @@ mod tests {
         assert!(disk.has_failed());
         assert!(backend.write(0, &[3]).is_err(), "a failed disk goes on");
         disk.cut(Cut::Kill, &mut Seed(1).stream("cut"));
-        backend.write(100, &[2; 50]).unwrap();
+        backend.write(0, &[9]).expect_err("the process is gone");
+        disk.backend().write(100, &[2; 50]).unwrap();
     }
 
     #[test]

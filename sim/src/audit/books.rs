@@ -92,6 +92,13 @@ impl Books {
         &self.payments
     }
 
+    /// The payments of which this wallet has said the last word.
+    pub fn acknowledged_by(&self, wallet: usize) -> impl Iterator<Item = [u8; 32]> + '_ {
+        let said = move |end: Option<(usize, Word)>| end.is_some_and(|(who, _)| who == wallet);
+        let of = self.payments.iter().filter(move |(_, payment)| said(payment.payer) || said(payment.payee));
+        of.map(|(hash, _)| *hash)
+    }
+
     /// A payer's last word on a payment. A payment said to be settled must come with the preimage.
     pub fn payer_says(
         &mut self,
@@ -140,8 +147,8 @@ impl Books {
                     (word, Word::Settled { amount_msat, fee_msat: 0 })
                 }
                 (Word::Failed, Some((payee, word @ Word::Settled { amount_msat, .. }))) if honest(payee) => {
-                    // What had no output may have been given up by the payer's side alone.
-                    if amount_msat <= at_risk_msat(payer) {
+                    // What had no output, or one not worth its fee, may be lost on the chain.
+                    if amount_msat <= at_risk_msat(payer).max(at_risk_msat(payee)) {
                         continue;
                     }
                     (word, Word::Failed)
@@ -149,7 +156,8 @@ impl Books {
                 _ => continue,
             };
             if received.0 != received.1 {
-                let what = format!("payment {}: payer {paid:?}, payee {:?}", hex::encode(hash), received.0);
+                let (hash, risk) = (hex::encode(hash), at_risk_msat(payer));
+                let what = format!("{hash}: payer {payer} {paid:?} ({risk} msat at risk), payee {payee:?}");
                 return Err(Broken::new("a payment is whole or not at all", what));
             }
         }

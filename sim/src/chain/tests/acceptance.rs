@@ -250,7 +250,7 @@ fn one_dust_output_needs_a_zero_fee_and_two_are_too_many() {
 fn the_dust_limits_are_those_of_the_forms() {
     let limit =
         |script: ScriptBuf| (1..1_000).find(|value| !policy::is_dust(&pays(*value, script.clone()))).unwrap();
-    let key = "02".to_owned() + &"79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    let key = "02".to_owned() + "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
     let key: bitcoin::PublicKey = key.parse().unwrap();
     assert_eq!(limit(ScriptBuf::new_p2wpkh(&key.wpubkey_hash().unwrap())), 294);
     assert_eq!(limit(free()), 330);

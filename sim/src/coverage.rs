@@ -1,0 +1,38 @@
+//! Which events can meet which phases of a channel.
+
+use channel::channel::Channel;
+use channel::event::Event;
+
+use crate::chronicle::Pair;
+
+/// Pairs that no run can reach, and why.
+const UNREACHABLE: &[(&str, &[(&str, &str)])] = &[];
+
+/// Whether some run could reach the pair.
+pub fn is_reachable((phase, event): Pair) -> bool {
+    !UNREACHABLE.iter().any(|(of, events)| *of == phase && events.iter().any(|(name, _)| *name == event))
+}
+
+/// Every pair that can be reached.
+pub fn reachable() -> impl Iterator<Item = Pair> {
+    Channel::PHASES
+        .into_iter()
+        .flat_map(|phase| Event::NAMES.into_iter().map(move |event| (phase, event)))
+        .filter(|pair| is_reachable(*pair))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_reached_is_named_rightly_and_with_a_reason() {
+        for (phase, events) in UNREACHABLE {
+            assert!(Channel::PHASES.contains(phase), "{phase}");
+            for (event, reason) in *events {
+                assert!(Event::NAMES.contains(event), "{event}");
+                assert!(reason.len() > 10, "{phase} {event}");
+            }
+        }
+    }
+}

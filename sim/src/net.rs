@@ -1,0 +1,313 @@
+//! The network between the hub and its wallets: late, slow, and cut at any byte.
+//!
+//! A link carries encoded frames both ways. Over one link bytes keep their order; two links of one wallet know nothing of each
+//! other, so what an older one still carries may arrive when a newer one is up.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use prost::Message;
+use proto::hub::v1::Frame;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
+use tonic::Status;
+
+use crate::chronicle::Chronicle;
+use crate::process::{Dial, HubEnd, HubLine, WalletEnd, hub_line, wallet_line};
+use crate::seed::Chance;
+
+/// Bytes before each message of a gRPC stream.
+const PREFIX_BYTES: usize = 5;
+
+/// One connection between a wallet and the hub; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+/// What the net does to what it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weather {
+    /// Longest a frame is on its way, in milliseconds.
+    pub max_delay_ms: u64,
+}
+
+/// What a hostile wallet does to a frame before it leaves; what is returned goes instead.
+pub type Tamper = Box<dyn FnMut(Frame) -> Vec<Frame>>;
+
+/// One direction of a link.
+#[derive(Default)]
+struct Pipe {
+    /// When each arrives, in milliseconds, and what it is.
+    frames: VecDeque<(u64, Bytes)>,
+    arrives_ms: u64,
+    /// The sender is gone: nothing follows, for this reason.
+    ended: Option<End>,
+}
+
+/// How a direction ends.
+#[derive(Clone, Debug)]
+enum End {
+    Closed,
+    Broken,
+    With(Status),
+}
+
+impl Pipe {
+    fn carry(&mut self, frame: &Frame, now_ms: u64, weather: Weather, chance: &mut Chance) {
+        let delay = chance.within(0, weather.max_delay_ms);
+        self.arrives_ms = self.arrives_ms.max(now_ms.saturating_add(delay));
+        self.frames.push_back((self.arrives_ms, frame.encode_to_vec().into()));
+    }
+
+    /// Loses what lies behind some byte of what is on its way.
+    fn cut(&mut self, chance: &mut Chance) {
+        let total: usize = self.frames.iter().map(|(_, bytes)| bytes.len() + PREFIX_BYTES).sum();
+        let mut left = if total == 0 { 0 } else { chance.below(total) };
+        // A frame of which a byte is missing never arrives.
+        let whole = self.frames.iter().take_while(|(_, bytes)| {
+            let size = bytes.len() + PREFIX_BYTES;
+            let fits = size <= left;
+            left = left.saturating_sub(size);
+            fits
+        });
+        let whole = whole.count();
+        self.frames.truncate(whole);
+        self.ended = Some(End::Broken);
+    }
+}
+
+struct Link {
+    wallet: usize,
+    /// None once that end is dead: nobody reads there any more.
+    at_hub: Option<HubEnd>,
+    at_wallet: Option<WalletEnd>,
+    up: Pipe,
+    down: Pipe,
+    /// Nothing arrives before this time.
+    stalled_until_ms: u64,
+}
+
+/// All links.
+pub struct Net {
+    links: BTreeMap<LinkId, Link>,
+    next: u64,
+    chance: Chance,
+    chronicle: Chronicle,
+    weather: Weather,
+    tampers: BTreeMap<usize, Tamper>,
+}
+
+impl Net {
+    pub fn new(chance: Chance, chronicle: Chronicle) -> Self {
+        Net {
+            links: BTreeMap::new(),
+            next: 1,
+            chance,
+            chronicle,
+            weather: Weather { max_delay_ms: 0 },
+            tampers: BTreeMap::new(),
+        }
+    }
+
+    pub fn set_weather(&mut self, weather: Weather) {
+        self.weather = weather;
+    }
+
+    /// Whatever this wallet says goes through `tamper` from now on; `None`: as it is.
+    pub fn set_tamper(&mut self, wallet: usize, tamper: Option<Tamper>) {
+        match tamper {
+            Some(tamper) => drop(self.tampers.insert(wallet, tamper)),
+            None => drop(self.tampers.remove(&wallet)),
+        }
+    }
+
+    /// Connects the wallet with this number, which asked to be; the hub is to serve the line returned.
+    pub fn connect(&mut self, wallet: usize, dial: Dial) -> (LinkId, HubLine) {
+        let exporter = self.chance.bytes();
+        let (at_hub, hub_end) = hub_line(exporter);
+        let (at_wallet, wallet_end) = wallet_line(exporter, ::wallet::limits::FRAMES_OUT);
+        dial.answer(at_wallet);
+        let id = LinkId(self.next);
+        self.next += 1;
+        let link = Link {
+            wallet,
+            at_hub: Some(hub_end),
+            at_wallet: Some(wallet_end),
+            up: Pipe::default(),
+            down: Pipe::default(),
+            stalled_until_ms: 0,
+        };
+        self.links.insert(id, link);
+        self.chronicle.note(format_args!("link {} of wallet {wallet}", id.0));
+        (id, at_hub)
+    }
+
+    /// The links there are.
+    pub fn links(&self) -> Vec<LinkId> {
+        self.links.keys().copied().collect()
+    }
+
+    /// Takes what both ends have to say and delivers what has arrived. True if anything moved.
+    pub fn carry(&mut self, id: LinkId, now_ms: u64) -> bool {
+        let Some(link) = self.links.get_mut(&id) else { return false };
+        let mut moved = link.take(now_ms, self.weather, &mut self.chance, self.tampers.get_mut(&link.wallet));
+        if now_ms >= link.stalled_until_ms {
+            moved |= link.deliver(id, now_ms, &self.chronicle);
+        }
+        if link.is_over() {
+            self.links.remove(&id);
+            self.chronicle.note(format_args!("link {} is over", id.0));
+            return true;
+        }
+        moved
+    }
+
+    /// When something arrives next, of what is on its way.
+    pub fn next_arrival_ms(&self) -> Option<u64> {
+        let arrivals = self.links.values().flat_map(|link| {
+            let firsts = [link.up.frames.front(), link.down.frames.front()];
+            firsts.into_iter().flatten().map(|(at, _)| (*at).max(link.stalled_until_ms))
+        });
+        arrivals.min()
+    }
+
+    /// Cuts a link at some byte of what is on its way. Each end learns of it once what was before the cut has arrived, so the
+    /// two may learn of it at very different times.
+    pub fn cut(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.up.cut(&mut self.chance);
+        link.down.cut(&mut self.chance);
+        self.chronicle.note(format_args!("link {} is cut", id.0));
+    }
+
+    /// Nothing arrives over this link for a while.
+    pub fn stall(&mut self, id: LinkId, until_ms: u64) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.stalled_until_ms = until_ms;
+            self.chronicle.note(format_args!("link {} stalls", id.0));
+        }
+    }
+
+    /// The wallet's process is gone: its ends are dead, and what it had sent still arrives, as far as some byte.
+    pub fn wallet_died(&mut self, wallet: usize) {
+        for link in self.links.values_mut().filter(|link| link.wallet == wallet) {
+            link.at_wallet = None;
+            link.down.frames.clear();
+            link.up.cut(&mut self.chance);
+        }
+    }
+
+    /// The same for the hub.
+    pub fn hub_died(&mut self) {
+        for link in self.links.values_mut() {
+            link.at_hub = None;
+            link.up.frames.clear();
+            link.down.cut(&mut self.chance);
+        }
+    }
+}
+
+impl Link {
+    fn take(
+        &mut self,
+        now_ms: u64,
+        weather: Weather,
+        chance: &mut Chance,
+        mut tamper: Option<&mut Tamper>,
+    ) -> bool {
+        let mut moved = false;
+        while let Some(end) = &mut self.at_wallet
+            && self.up.ended.is_none()
+        {
+            match end.from_wallet.try_recv() {
+                Ok(frame) => {
+                    let frames = match &mut tamper {
+                        Some(tamper) => tamper(frame),
+                        None => vec![frame],
+                    };
+                    frames.iter().for_each(|frame| self.up.carry(frame, now_ms, weather, chance));
+                }
+                Err(TryRecvError::Disconnected) => self.up.ended = Some(End::Closed),
+                Err(TryRecvError::Empty) => break,
+            }
+            moved = true;
+        }
+        while let Some(end) = &mut self.at_hub
+            && self.down.ended.is_none()
+        {
+            match end.from_hub.try_recv() {
+                Ok(Ok(frame)) => self.down.carry(&frame, now_ms, weather, chance),
+                Ok(Err(status)) => self.down.ended = Some(End::With(status)),
+                Err(TryRecvError::Disconnected) => self.down.ended = Some(End::Closed),
+                Err(TryRecvError::Empty) => break,
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    fn deliver(&mut self, id: LinkId, now_ms: u64, chronicle: &Chronicle) -> bool {
+        let mut moved = false;
+        if let Some(end) = &self.at_hub {
+            let (some, alive) = pour(&mut self.up, &end.to_hub, now_ms, |bytes| {
+                chronicle.frame(id.0, "up", bytes);
+            });
+            moved |= some || !alive;
+            if !alive {
+                self.at_hub = None;
+                self.down.ended.get_or_insert(End::Broken);
+            }
+        }
+        if let Some(end) = &self.at_wallet {
+            let (some, alive) = pour(&mut self.down, &end.to_wallet, now_ms, |bytes| {
+                chronicle.frame(id.0, "down", bytes);
+            });
+            moved |= some || !alive;
+            if !alive {
+                self.at_wallet = None;
+                self.up.ended.get_or_insert(End::Broken);
+            }
+        }
+        moved
+    }
+
+    fn is_over(&self) -> bool {
+        self.at_hub.is_none() && self.at_wallet.is_none()
+    }
+}
+
+/// Delivers what has arrived, as far as the receiver has room. Whether anything was, and whether the receiver is still
+/// there: it is not once it has been told the end.
+fn pour(
+    pipe: &mut Pipe,
+    to: &mpsc::Sender<Result<Frame, Status>>,
+    now_ms: u64,
+    mut told: impl FnMut(&[u8]),
+) -> (bool, bool) {
+    let mut moved = false;
+    while pipe.frames.front().is_some_and(|(at, _)| *at <= now_ms) {
+        let permit = match to.try_reserve() {
+            Ok(permit) => permit,
+            Err(TrySendError::Full(())) => return (moved, true),
+            Err(TrySendError::Closed(())) => return (moved, false),
+        };
+        let Some((_, bytes)) = pipe.frames.pop_front() else { break };
+        told(&bytes);
+        // What a hostile wallet sends may be no frame: gRPC says so.
+        permit.send(Frame::decode(bytes).map_err(|error| Status::internal(error.to_string())));
+        moved = true;
+    }
+    if pipe.frames.is_empty()
+        && let Some(end) = &pipe.ended
+    {
+        let status = match end {
+            End::Closed => return (true, false),
+            End::Broken => Status::unavailable("the connection broke"),
+            End::With(status) => status.clone(),
+        };
+        match to.try_send(Err(status)) {
+            Ok(()) | Err(TrySendError::Closed(_)) => return (true, false),
+            Err(TrySendError::Full(_)) => return (moved, true),
+        }
+    }
+    (moved, !to.is_closed())
+}

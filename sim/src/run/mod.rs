@@ -1,0 +1,425 @@
+//! One run: a world of processes, moved by chance alone, watched by the auditor.
+
+mod act;
+mod calls;
+mod hostile;
+mod mishap;
+mod seats;
+mod windup;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bitcoin::{Address, Amount, Network};
+use proto::hub::v1 as pb;
+use proto::hub::v1::operator_server::Operator;
+use tonic::Request;
+
+use crate::audit::{Books, Broken, Party};
+use crate::chain::SimNode;
+use crate::chronicle::Chronicle;
+use crate::clock::{BEGINNING_MS, Clock};
+use crate::disk::SimDisk;
+use crate::net::Net;
+use crate::plan::{Fault, Plan, WALLETS};
+use crate::process::{Call, HubPart, HubSetup, WalletPart, WalletSetup};
+use crate::report::{Counts, Failure, Outcome};
+use crate::seed::Chance;
+use seats::{Bitcoind, Character, HubSeat, Line, WalletSeat};
+
+/// Events of a failure that are shown.
+const LAST_EVENTS: usize = 300;
+/// Coins that the hub begins with, and what each is worth.
+const HUB_COINS: (u32, Amount) = (8, Amount::from_sat(20_000_000));
+/// What everybody makes everybody wait: short, so that runs see its end.
+const DELAY_BLOCKS: u16 = 48;
+/// Most polls of tasks in one turn.
+const MOST_POLLS: u64 = 8;
+/// Rounds after which a world that never rests is taken to be stuck.
+const MOST_ROUNDS: u32 = 2_000;
+
+/// Runs a plan from beginning to end.
+pub fn run(plan: &Plan, chronicle: &Chronicle) -> Outcome {
+    let listening = chronicle.listen();
+    let mut run = Run::new(plan, chronicle);
+    let lived = catch_unwind(AssertUnwindSafe(|| run.live()));
+    let result = lived.unwrap_or_else(|_| Err(Broken::new("the simulator lives", "it panicked")));
+    drop(listening);
+    let at_step = run.counts.steps;
+    Outcome {
+        plan: plan.clone(),
+        counts: run.counts,
+        pairs: chronicle.pairs(),
+        hash: chronicle.hash(),
+        failure: result.err().map(|broken| Failure { broken, at_step, last: chronicle.last(LAST_EVENTS) }),
+    }
+}
+
+/// Chance, a stream for each who draws.
+struct Chances {
+    /// Whose turn it is.
+    order: Chance,
+    people: Chance,
+    faults: Chance,
+    disk: Chance,
+    miner: Chance,
+}
+
+/// The world.
+struct Run {
+    plan: Plan,
+    chronicle: Chronicle,
+    clock: Clock,
+    node: SimNode,
+    net: Net,
+    hub: HubSeat,
+    wallets: Vec<WalletSeat>,
+    books: Books,
+    counts: Counts,
+    chance: Chances,
+    /// Mishaps happen. Not any more when the books are closed.
+    stormy: bool,
+    bitcoind_away: bool,
+}
+
+impl Run {
+    fn new(plan: &Plan, chronicle: &Chronicle) -> Self {
+        let (seed, clock) = (plan.seed, Clock::default());
+        let node = SimNode::new(seed, clock.clone());
+        let mut hub_setup = HubSetup::new(seed.stream("hub seed").bytes());
+        hub_setup.config.policy.to_self_delay_blocks = DELAY_BLOCKS;
+        (hub_setup.config.inbound.fee_base_sat, hub_setup.config.inbound.fee_ppm) = (0, 0);
+        let mut nature = seed.stream("nature");
+        let count = plan.wallets.unwrap_or_else(|| {
+            let (least, most) = (*WALLETS.start(), *WALLETS.end());
+            least + nature.below(most - least + 1)
+        });
+        let hostile = plan.faults.has(Fault::Hostile);
+        let hub_cheats = hostile && nature.one_of(1, 8);
+        let wallets = (0..count).map(|number| {
+            let name = format!("wallet {number}");
+            let secret = seed.stream(&format!("{name} seed")).bytes();
+            let mut setup = WalletSetup::new(&name, secret, hub_setup.node_id());
+            setup.checked.policy.to_self_delay_blocks = DELAY_BLOCKS;
+            let draw = nature.below(8);
+            // Whoever is first is honest: somebody must be wronged.
+            let character = match draw {
+                0 if hostile && number > 0 && !hub_cheats => Character::Hostile,
+                1 | 2 if hostile && number > 0 && !hub_cheats => Character::Cheat,
+                _ => Character::Honest,
+            };
+            WalletSeat {
+                setup,
+                disk: SimDisk::new(),
+                world: clock.world(seed, &name),
+                process: None,
+                back_ms: 0,
+                character,
+                line: Line::Open,
+                backup: None,
+                asked: Vec::new(),
+                held: Vec::new(),
+            }
+        });
+        let wallets = wallets.collect();
+        let hub = HubSeat {
+            setup: hub_setup,
+            disk: SimDisk::new(),
+            world: clock.world(seed, "hub"),
+            process: None,
+            back_ms: 0,
+            character: if hub_cheats { Character::Cheat } else { Character::Honest },
+            line: Line::Open,
+            backup: None,
+        };
+        Run {
+            plan: plan.clone(),
+            chronicle: chronicle.clone(),
+            net: Net::new(seed.stream("net"), chronicle.clone()),
+            node,
+            hub,
+            wallets,
+            books: Books::default(),
+            counts: Counts::default(),
+            chance: Chances {
+                order: seed.stream("order"),
+                people: seed.stream("people"),
+                faults: seed.stream("faults"),
+                disk: seed.stream("disk"),
+                miner: seed.stream("miner"),
+            },
+            stormy: true,
+            bitcoind_away: false,
+            clock,
+        }
+    }
+
+    fn live(&mut self) -> Result<(), Broken> {
+        self.found()?;
+        while self.counts.steps < self.plan.steps {
+            self.counts.steps += 1;
+            self.step()?;
+        }
+        self.wind_up()
+    }
+
+    /// The hub and everybody's first coins.
+    fn found(&mut self) -> Result<(), Broken> {
+        self.node.mine_blocks(1);
+        self.hub.start(&self.node)?;
+        self.settle()?;
+        for _ in 0..HUB_COINS.0 {
+            let address = self.ask_operator(|operator| async move {
+                operator.new_address(Request::new(pb::NewAddressRequest {})).await
+            })?;
+            let Some(answer) = address else { continue };
+            self.fund(Party::Hub, &answer.address, HUB_COINS.1)?;
+        }
+        self.mine(1);
+        for number in 0..self.wallets.len() {
+            self.start_wallet(number)?;
+        }
+        self.settle()
+    }
+
+    /// One thing that somebody does, or that happens, and a while of work for everybody.
+    fn step(&mut self) -> Result<(), Broken> {
+        self.act()?;
+        if self.stormy {
+            self.mishap()?;
+        }
+        self.look_at_answers()?;
+        let turns = self.chance.order.within(4, 60);
+        for _ in 0..turns {
+            self.turn()?;
+        }
+        if self.chance.order.one_of(1, 2) {
+            self.settle()?;
+        }
+        let ms = match self.chance.order.below(16) {
+            0 => self.chance.order.within(1_000, 30_000),
+            1..=4 => self.chance.order.within(100, 1_000),
+            _ => self.chance.order.within(0, 100),
+        };
+        self.advance(ms);
+        self.return_those_away()?;
+        self.look_at_answers()
+    }
+
+    // --- The order in which things happen ----------------------------------------------------------------------------
+
+    /// One part of somebody, or one link, has a turn.
+    fn turn(&mut self) -> Result<bool, Broken> {
+        let links = self.net.links();
+        let hub_parts = 4 + self.hub.setup.shards();
+        let all = hub_parts + 3 * self.wallets.len() + 1 + 2 * links.len();
+        let drawn = self.chance.order.below(all);
+        if drawn < hub_parts {
+            return self.turn_hub(drawn);
+        }
+        let drawn = drawn - hub_parts;
+        if drawn < 3 * self.wallets.len() {
+            return self.turn_wallet(drawn / 3, drawn % 3);
+        }
+        let drawn = drawn - 3 * self.wallets.len();
+        if drawn == 0 {
+            return self.connect_dialers();
+        }
+        let link = links[(drawn - 1) / 2];
+        self.say("net");
+        Ok(self.net.carry(link, self.clock.now_ms()))
+    }
+
+    fn turn_hub(&mut self, drawn: usize) -> Result<bool, Broken> {
+        self.say("hub");
+        let polls = u32::try_from(self.chance.order.within(1, MOST_POLLS)).unwrap_or(1);
+        let part = match drawn {
+            0 => HubPart::Journal,
+            1 => HubPart::Control,
+            2 | 3 => HubPart::Tasks { polls },
+            shard => HubPart::Shard(shard - 4),
+        };
+        self.hub.turn(part, &mut self.chance.disk)
+    }
+
+    fn turn_wallet(&mut self, number: usize, drawn: usize) -> Result<bool, Broken> {
+        self.say_wallet(number);
+        let polls = u32::try_from(self.chance.order.within(1, MOST_POLLS)).unwrap_or(1);
+        let part = match drawn {
+            0 => WalletPart::Core,
+            1 => WalletPart::Journal,
+            _ => WalletPart::Tasks { polls },
+        };
+        self.wallets[number].turn(part, &mut self.chance.disk)
+    }
+
+    /// Connects wallets that dial, if the hub serves. True if there was one.
+    fn connect_dialers(&mut self) -> Result<bool, Broken> {
+        let mut connected = false;
+        for (number, wallet) in self.wallets.iter().enumerate() {
+            let Some(dial) = wallet.process.as_ref().and_then(|process| process.dialed()) else { continue };
+            let serving = self.hub.process.as_mut().filter(|hub| hub.ready());
+            let Some(hub) = serving else { continue };
+            if wallet.line == Line::Cut || self.hub.line == Line::Cut {
+                continue;
+            }
+            let (_, line) = self.net.connect(number, dial);
+            hub.connect(line);
+            connected = true;
+        }
+        Ok(connected)
+    }
+
+    /// Lets everybody work until nobody has anything to do before time passes.
+    fn settle(&mut self) -> Result<(), Broken> {
+        for _ in 0..MOST_ROUNDS {
+            self.say("hub");
+            self.hub.settle(&mut self.chance.disk)?;
+            for number in 0..self.wallets.len() {
+                self.say_wallet(number);
+                self.wallets[number].settle(&mut self.chance.disk)?;
+            }
+            self.say("net");
+            let mut moved = self.connect_dialers()?;
+            for link in self.net.links() {
+                moved |= self.net.carry(link, self.clock.now_ms());
+            }
+            if !moved {
+                return Ok(());
+            }
+        }
+        Err(Broken::new("the world comes to rest", "messages go to and fro for ever"))
+    }
+
+    fn advance(&mut self, ms: u64) {
+        self.clock.advance_ms(ms);
+        if let Some(process) = &mut self.hub.process {
+            process.advance_ms(ms);
+        }
+        for wallet in &mut self.wallets {
+            if let Some(process) = &mut wallet.process {
+                process.advance_ms(ms);
+            }
+        }
+    }
+
+    fn say(&self, who: &str) {
+        self.chronicle.turn_of(who, self.clock.now_ms() - BEGINNING_MS);
+    }
+
+    fn say_wallet(&self, number: usize) {
+        self.chronicle.turn_of(&self.wallets[number].setup.name, self.clock.now_ms() - BEGINNING_MS);
+    }
+
+    fn note(&self, who: &str, what: std::fmt::Arguments<'_>) {
+        self.say(who);
+        self.chronicle.note(what);
+    }
+
+    // --- Coming and going --------------------------------------------------------------------------------------------
+
+    fn start_wallet(&mut self, number: usize) -> Result<(), Broken> {
+        self.note("people", format_args!("wallet {number} starts"));
+        self.say_wallet(number);
+        let bitcoind = if self.bitcoind_away { Bitcoind::Away } else { Bitcoind::There };
+        match self.wallets[number].start(&self.node, bitcoind)? {
+            seats::Started::Yes => {}
+            seats::Started::NotYet => self.wallets[number].back_ms = self.clock.now_ms() + 5_000,
+        }
+        Ok(())
+    }
+
+    fn start_hub(&mut self) -> Result<(), Broken> {
+        self.note("people", format_args!("the hub starts"));
+        self.say("hub");
+        self.hub.start(&self.node)?;
+        if self.hub.process.is_none() {
+            self.hub.back_ms = self.clock.now_ms() + 5_000;
+        }
+        Ok(())
+    }
+
+    fn return_those_away(&mut self) -> Result<(), Broken> {
+        let now = self.clock.now_ms();
+        if self.hub.process.is_none() && now >= self.hub.back_ms {
+            self.net.hub_died();
+            self.start_hub()?;
+        }
+        for number in 0..self.wallets.len() {
+            if self.wallets[number].process.is_none() && now >= self.wallets[number].back_ms {
+                self.net.wallet_died(number);
+                self.start_wallet(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    // --- The chain ---------------------------------------------------------------------------------------------------
+
+    fn mine(&mut self, blocks: u32) {
+        for _ in 0..blocks {
+            let hash = self.node.mine(&crate::chain::Mine::default());
+            self.counts.blocks += 1;
+            self.note("miner", format_args!("block {} {hash}", self.node.height()));
+        }
+    }
+
+    /// Somebody outside pays a party, in the next block.
+    fn fund(&mut self, to: Party, address: &str, amount: Amount) -> Result<(), Broken> {
+        let parsed: Result<Address<_>, _> = address.parse();
+        let address = parsed.ok().and_then(|address| address.require_network(Network::Regtest).ok());
+        let Some(address) = address else {
+            return Err(Broken::new("answers are well formed", format!("no address: {address:?}")));
+        };
+        self.node.fund(&address.script_pubkey(), amount);
+        self.books.give(to, amount);
+        self.note("people", format_args!("{to} gets {amount}"));
+        Ok(())
+    }
+
+    // --- Asking ------------------------------------------------------------------------------------------------------
+
+    /// Asks the operator's service, and waits for the answer. None: refused, or the hub is away.
+    fn ask_operator<T, F>(
+        &mut self,
+        ask: impl FnOnce(::hub::operator::OperatorService) -> F,
+    ) -> Result<Option<T>, Broken>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'static,
+    {
+        let Some(hub) = &self.hub.process else { return Ok(None) };
+        let call = hub.call(ask);
+        self.wait_for(call)
+    }
+
+    /// The same for a wallet's.
+    fn ask_wallet<T, F>(
+        &mut self,
+        number: usize,
+        ask: impl FnOnce(::wallet::service::Service) -> F,
+    ) -> Result<Option<T>, Broken>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>> + Send + 'static,
+    {
+        let Some(wallet) = &self.wallets[number].process else { return Ok(None) };
+        let call = wallet.call(ask);
+        self.wait_for(call)
+    }
+
+    fn wait_for<T>(
+        &mut self,
+        mut call: Call<Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<Option<T>, Broken> {
+        for _ in 0..MOST_ROUNDS {
+            self.settle()?;
+            match call.answer() {
+                Some(answer) => {
+                    return Ok(answer.ok().and_then(Result::ok).map(tonic::Response::into_inner));
+                }
+                None => self.advance(250),
+            }
+        }
+        Err(Broken::new("calls are answered", "a call is never answered"))
+    }
+}

@@ -1,0 +1,343 @@
+//! The end of a run: everybody is honest, nothing goes wrong, enough blocks come, and the books are closed.
+
+use std::collections::BTreeSet;
+
+use bitcoin::hashes::Hash;
+use bitcoin::transaction::Version;
+use bitcoin::{OutPoint, Txid};
+use proto::hub::v1 as pb;
+use proto::hub::v1::operator_server::Operator;
+use proto::wallet::v1 as wallet_pb;
+use proto::wallet::v1::wallet_server::Wallet;
+use tonic::Request;
+
+use super::Run;
+use super::calls::note_payment;
+use super::seats::{Character, Line};
+use crate::audit::{Broken, Party};
+
+/// Blocks within which every payment is decided: the longest expiry that anybody accepts, and what comes after it.
+const PAYMENT_BLOCKS: u32 = 400;
+/// Blocks within which every channel ends: delays, final depths, second stages.
+const CLOSING_BLOCKS: u32 = 700;
+/// Blocks before who does not close together closes alone.
+const PATIENCE_BLOCKS: u32 = 30;
+/// Largest page of any list.
+const PAGE: u32 = 500;
+const MSAT: u64 = 1_000;
+
+impl Run {
+    pub(super) fn wind_up(&mut self) -> Result<(), Broken> {
+        self.calm();
+        self.return_those_away()?;
+        self.work(20)?;
+        self.decide_everything()?;
+        self.until_payments_end()?;
+        self.note_last_words()?;
+        self.until_channels_end()?;
+        self.close_the_books()
+    }
+
+    /// Lets a while pass, of so many seconds, without blocks.
+    fn work(&mut self, seconds: u32) -> Result<(), Broken> {
+        for _ in 0..seconds {
+            self.settle()?;
+            self.advance(1_000);
+            self.return_those_away()?;
+            self.look_at_answers()?;
+        }
+        self.settle()
+    }
+
+    /// A block, and time for everybody to look at it.
+    fn block(&mut self) -> Result<(), Broken> {
+        self.mine(1);
+        self.work(3)
+    }
+
+    /// Nobody holds a payment any longer.
+    fn decide_everything(&mut self) -> Result<(), Broken> {
+        for number in 0..self.wallets.len() {
+            let listed = self.ask_wallet(number, |service| async move {
+                service.list_held(Request::new(wallet_pb::ListHeldRequest {})).await
+            })?;
+            for held in listed.map(|listed| listed.held).unwrap_or_default() {
+                let take = self.chance.people.one_of(1, 2);
+                self.decide_about(number, held.payment_hash.to_vec(), take);
+            }
+        }
+        self.work(10)
+    }
+
+    fn until_payments_end(&mut self) -> Result<(), Broken> {
+        for _ in 0..PAYMENT_BLOCKS {
+            let mut waiting = None;
+            for number in 0..self.wallets.len() {
+                if self.wallets[number].line == Line::Cut || !self.wallets[number].is_honest() {
+                    continue;
+                }
+                let payments = self.payments_of(number)?;
+                if payments.iter().any(|payment| payment.state() == wallet_pb::PaymentState::InFlight) {
+                    waiting = Some(number);
+                }
+            }
+            if waiting.is_none() {
+                return Ok(());
+            }
+            self.block()?;
+            self.decide_everything()?;
+        }
+        Err(Broken::new("payments end", format!("one is in flight after {PAYMENT_BLOCKS} blocks")))
+    }
+
+    fn payments_of(&mut self, number: usize) -> Result<Vec<wallet_pb::Payment>, Broken> {
+        let mut payments = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request =
+                wallet_pb::ListPaymentsRequest { page_size: PAGE, page_token, ..Default::default() };
+            let listed = self.ask_wallet(number, |service| async move {
+                service.list_payments(Request::new(request)).await
+            })?;
+            let Some(listed) = listed else {
+                return Err(Broken::new("calls are answered", format!("wallet {number} lists no payments")));
+            };
+            payments.extend(listed.payments);
+            if listed.next_page_token.is_empty() {
+                return Ok(payments);
+            }
+            page_token = listed.next_page_token;
+        }
+    }
+
+    /// What honest wallets say of payments and streams in the end. What was acknowledged before must still be there.
+    fn note_last_words(&mut self) -> Result<(), Broken> {
+        for number in 0..self.wallets.len() {
+            if !self.wallets[number].is_honest() {
+                continue;
+            }
+            let payments = self.payments_of(number)?;
+            let mut listed = BTreeSet::new();
+            for payment in &payments {
+                listed.insert(payment.payment_hash.to_vec());
+                note_payment(number, payment, &mut self.books)?;
+            }
+            if let Some(hash) =
+                self.books.acknowledged_by(number).find(|hash| !listed.contains(hash.as_slice()))
+            {
+                let what = format!("wallet {number} forgot payment {}", hex::encode(hash));
+                return Err(Broken::new("an acknowledged payment stays as it is", what));
+            }
+            let request = wallet_pb::ListStreamsRequest { page_size: PAGE, ..Default::default() };
+            let streams = self.ask_wallet(number, |service| async move {
+                service.list_streams(Request::new(request)).await
+            })?;
+            for stream in streams.map(|listed| listed.streams).unwrap_or_default() {
+                let Ok(id) = <[u8; 32]>::try_from(stream.stream_id.as_ref()) else { continue };
+                match stream.direction() {
+                    wallet_pb::PaymentDirection::Sent => {
+                        self.books.stream_payer_says(number, id, stream.settled_msat)?;
+                    }
+                    wallet_pb::PaymentDirection::Received => {
+                        self.books.stream_payee_says(number, id, stream.settled_msat)?;
+                    }
+                    wallet_pb::PaymentDirection::Unspecified => {}
+                }
+            }
+        }
+        let settled = self
+            .books
+            .payments()
+            .values()
+            .filter(|payment| matches!(payment.payer, Some((_, crate::audit::Word::Settled { .. }))));
+        self.counts.payments = settled.count() as u64;
+        Ok(())
+    }
+
+    fn channels(&mut self, number: usize, include_closed: bool) -> Result<Vec<pb::Channel>, Broken> {
+        let request = wallet_pb::ListChannelsRequest { include_closed };
+        let listed =
+            self.ask_wallet(
+                number,
+                |service| async move { service.list_channels(Request::new(request)).await },
+            )?;
+        Ok(listed.map(|listed| listed.channels).unwrap_or_default())
+    }
+
+    fn until_channels_end(&mut self) -> Result<(), Broken> {
+        for blocks in 0..CLOSING_BLOCKS {
+            let mut open = 0;
+            for number in 0..self.wallets.len() {
+                if self.wallets[number].character == Character::Cheat
+                    && self.wallets[number].line == Line::Cut
+                {
+                    continue;
+                }
+                let channels = self.channels(number, false)?;
+                open += channels.len();
+                let closes = [0, 10, PATIENCE_BLOCKS].contains(&blocks);
+                for channel in channels.into_iter().filter(|_| closes) {
+                    let request = wallet_pb::CloseChannelRequest {
+                        channel_id: channel.channel_id,
+                        force: blocks == PATIENCE_BLOCKS,
+                        ..Default::default()
+                    };
+                    self.ask_wallet(number, |service| async move {
+                        service.close_channel(Request::new(request)).await
+                    })?;
+                }
+            }
+            if self.hub.line == Line::Open {
+                // Nobody is near a deadline, so the breaker asks: yes.
+                self.ask_operator(|operator| async move {
+                    operator.release_held(Request::new(pb::ReleaseHeldRequest {})).await
+                })?;
+                let listed = self.ask_operator(|operator| async move {
+                    operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
+                })?;
+                open += listed.map_or(0, |listed| listed.channels.len());
+            }
+            if open == 0 {
+                return Ok(());
+            }
+            self.block()?;
+        }
+        let mut left = Vec::new();
+        for number in 0..self.wallets.len() {
+            for channel in self.channels(number, false)? {
+                left.push(format!("wallet {number}: {channel:?}"));
+            }
+        }
+        let listed = self.ask_operator(|operator| async move {
+            operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
+        })?;
+        left.extend(
+            listed.into_iter().flat_map(|listed| listed.channels).map(|channel| format!("hub: {channel:?}")),
+        );
+        Err(Broken::new("no channel is stuck", format!("after {CLOSING_BLOCKS} blocks: {}", left.join("; "))))
+    }
+
+    // --- The books ---------------------------------------------------------------------------------------------------
+
+    fn close_the_books(&mut self) -> Result<(), Broken> {
+        // Change and last claims confirm.
+        for _ in 0..10 {
+            self.block()?;
+        }
+        let honest: Vec<bool> = self.wallets.iter().map(super::WalletSeat::is_honest).collect();
+        let mut at_risk = Vec::new();
+        let (mut fees, mut given_away) = (Vec::new(), 0);
+        for (number, honest) in honest.iter().enumerate() {
+            let channels = self.channels(number, true)?;
+            at_risk.push(self.at_risk_msat(&channels));
+            given_away += self.coin_given(&channels);
+            fees.push(self.fees_of(&format!("wallet {number}"), &channels));
+            self.counts.cheats_punished += punished(&channels, *honest);
+        }
+        self.books.compare(|wallet| honest[wallet], |wallet| at_risk[wallet])?;
+        for (number, _) in honest.iter().enumerate().filter(|(_, honest)| **honest) {
+            let balance = self.ask_wallet(number, |service| async move {
+                service.get_balance(Request::new(wallet_pb::GetBalanceRequest {})).await
+            })?;
+            let Some(balance) = balance else {
+                return Err(Broken::new("calls are answered", format!("wallet {number} tells no balance")));
+            };
+            let found = balance.on_chain.map_or(0, |coins| coins.confirmed_sat);
+            let given = self.books.given(Party::Wallet(number)).to_sat();
+            let due = i128::from(given * MSAT) + self.books.wallet_net_msat(number)
+                - i128::from(fees[number] * MSAT)
+                - i128::from(at_risk[number]);
+            check_due(&format!("wallet {number}"), found, due)?;
+        }
+        self.check_hub(&honest, at_risk.iter().sum(), given_away)
+    }
+
+    fn check_hub(&mut self, honest: &[bool], at_risk_msat: u64, given_away: u64) -> Result<(), Broken> {
+        if self.hub.character != Character::Honest {
+            return Ok(());
+        }
+        let balances = self.ask_operator(|operator| async move {
+            operator.get_balances(Request::new(pb::GetBalancesRequest {})).await
+        })?;
+        let Some(balances) = balances else {
+            return Err(Broken::new("calls are answered", "the hub tells no balance"));
+        };
+        let request = pb::ListChannelsRequest { include_closed: true, ..Default::default() };
+        let listed =
+            self.ask_operator(|operator| async move { operator.list_channels(Request::new(request)).await })?;
+        let channels = listed.map(|listed| listed.channels).unwrap_or_default();
+        self.counts.cheats_punished += punished(&channels, true);
+        let fees = self.fees_of("hub", &channels);
+        let found = balances.on_chain.map_or(0, |coins| coins.confirmed_sat);
+        let given = self.books.given(Party::Hub).to_sat();
+        let due = i128::from(given * MSAT) + self.books.hub_net_msat(|wallet| honest[wallet])
+            - i128::from(fees * MSAT)
+            - i128::from(at_risk_msat)
+            - i128::from(given_away * MSAT);
+        check_due("the hub", found, due)
+    }
+
+    /// What the hub put into a wallet's purse with the first channel that it funded for it.
+    fn coin_given(&self, channels: &[pb::Channel]) -> u64 {
+        let funded = channels.iter().any(|channel| {
+            let funding = funding_of(channel).and_then(|funding| self.node.find(funding.txid));
+            !channel.funded_locally && funding.is_some()
+        });
+        if funded { self.hub.setup.config.inbound.reserve_sat } else { 0 }
+    }
+
+    /// What trimmed HTLCs may have cost in channels that a commitment closed.
+    fn at_risk_msat(&self, channels: &[pb::Channel]) -> u64 {
+        /// What both ends of a channel accept.
+        const CAP_MSAT: u64 = 5_000_000;
+        let by_commitment = |channel: &&pb::Channel| {
+            let spender = funding_of(channel).and_then(|outpoint| self.node.spender_of(outpoint));
+            // Commitments are version 3, agreed closes are version 2.
+            let spend = spender.and_then(|txid| self.node.find(txid));
+            spend.is_some_and(|spend| spend.version == Version::non_standard(3))
+        };
+        channels.iter().filter(by_commitment).count() as u64 * CAP_MSAT
+    }
+
+    /// The fees of all transactions in the chain that this party sent, or that spent a funding of its.
+    fn fees_of(&self, label: &str, channels: &[pb::Channel]) -> u64 {
+        let mut transactions: BTreeSet<Txid> = self
+            .node
+            .submissions(0)
+            .into_iter()
+            .filter(|sent| sent.label.as_ref() == label)
+            .map(|sent| sent.txid)
+            .collect();
+        for channel in channels {
+            let Some(funding) = &channel.funding else { continue };
+            let Ok(txid) = <[u8; 32]>::try_from(funding.txid.as_ref()) else { continue };
+            let outpoint =
+                OutPoint { txid: bitcoin::hashes::Hash::from_byte_array(txid), vout: funding.index };
+            transactions.extend(self.node.spender_of(outpoint));
+        }
+        transactions.into_iter().filter_map(|txid| self.node.fee_of(txid)).map(bitcoin::Amount::to_sat).sum()
+    }
+}
+
+fn funding_of(channel: &pb::Channel) -> Option<OutPoint> {
+    let funding = channel.funding.as_ref()?;
+    let txid = <[u8; 32]>::try_from(funding.txid.as_ref()).ok()?;
+    Some(OutPoint { txid: Txid::from_byte_array(txid), vout: funding.index })
+}
+
+fn punished(channels: &[pb::Channel], honest: bool) -> u64 {
+    let by_cheater = |channel: &&pb::Channel| {
+        channel.onchain.as_ref().is_some_and(|close| close.whose() == pb::CommitmentOf::Cheater)
+    };
+    if honest { channels.iter().filter(by_cheater).count() as u64 } else { 0 }
+}
+
+fn check_due(who: &str, found_sat: u64, due_msat: i128) -> Result<(), Broken> {
+    let found = i128::from(found_sat) * i128::from(MSAT);
+    // Each channel's last satoshi may be shared.
+    if found + 20 * i128::from(MSAT) >= due_msat {
+        return Ok(());
+    }
+    let what = format!("{who} has {found} msat, and {due_msat} are due");
+    Err(Broken::new("everybody honest has its due", what))
+}
