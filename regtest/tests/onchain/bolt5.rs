@@ -28,6 +28,7 @@ const TABLE: &[Requirement] = table! {
     ],
     "Be ready to resolve an output again after a reorganisation." => [
         another_revoked_state_after_a_reorganisation_is_punished_with_its_own_second_stages,
+        a_commitment_leaves_room_for_one_that_a_reorganisation_took_out_of_the_chain,
         closes_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
     ],
     "A funding whose inputs were spent otherwise after a reorganisation ends the channel." => [
