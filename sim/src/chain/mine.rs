@@ -248,7 +248,8 @@ impl State {
         Ok(())
     }
 
-    /// Puts the coinbase before and the header above. Nobody checks the proof of work, so there is none.
+    /// Puts the coinbase before and the header above. Regtest's proof of work takes two attempts, and with it a real node
+    /// takes these blocks too.
     fn seal(&mut self, draft: Draft, pays: Option<ScriptBuf>) -> Block {
         let height = self.chain.height().saturating_add(1);
         self.made = self.made.saturating_add(1);
@@ -275,6 +276,10 @@ impl State {
             coinbase.output.push(TxOut { value: Amount::ZERO, script_pubkey: script.into() });
         }
         block.header.merkle_root = block.compute_merkle_root().unwrap_or_else(TxMerkleNode::all_zeros);
+        let target = block.header.target();
+        while block.header.validate_pow(target).is_err() {
+            block.header.nonce = block.header.nonce.wrapping_add(1);
+        }
         block
     }
 

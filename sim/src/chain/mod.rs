@@ -5,7 +5,7 @@
 //! minimum) in the order and in the words in which Bitcoin Core 31 has them. Answers are ready at once unless the node is
 //! slow. Nothing depends on anything but the calls made and the [`Clock`]: no thread, no wall clock, no map in random order.
 //!
-//! What it does not have: proof of work, peers, an index of transactions, the rules of script that only the mempool has
+//! What it does not have: peers, an index of transactions, the rules of script that only the mempool has
 //! (but for low S), and mempool space as such: [`Pressure`] says what a full mempool would ask.
 
 mod accept;

@@ -16,13 +16,14 @@ fn two_nodes_of_one_seed_are_equal_and_two_seeds_are_not() {
 }
 
 #[test]
-fn blocks_are_what_nodes_agree_on_but_for_the_work() {
+fn blocks_are_what_nodes_agree_on() {
     let mut lab = Lab::new();
     let transaction = lab.pay(2, 500);
     lab.takes(&transaction);
     lab.node.mine(&Mine::default());
     let height = lab.node.height();
     let block = lab.node.block(height).unwrap();
+    assert_eq!(block.header.validate_pow(block.header.target()), Ok(block.block_hash()));
     assert!(block.check_merkle_root() && block.check_witness_commitment());
     assert_eq!(block.bip34_block_height(), Ok(u64::from(height)));
     assert_eq!(block.header.prev_blockhash, lab.node.block(height - 1).unwrap().block_hash());
