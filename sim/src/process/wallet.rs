@@ -172,7 +172,7 @@ impl WalletProcess {
             WalletPart::Journal => self.journal(),
             WalletPart::Tasks { polls } => {
                 self.tasks.turn(polls);
-                self.check_desk()?;
+                self.look_around()?;
                 Ok(true)
             }
         })
@@ -196,8 +196,11 @@ impl WalletProcess {
         Ok(commit.is_some())
     }
 
-    /// In production a process whose desk ended stops.
-    fn check_desk(&mut self) -> Result<(), Died> {
+    /// In production a process whose desk ended stops. A daemon goes on without a task that panicked; here it is a fault.
+    fn look_around(&mut self) -> Result<(), Died> {
+        if let Some(words) = self.tasks.panicked() {
+            return Err(Died::new(format!("a task of {}", self.name), words));
+        }
         match self.desk.answer() {
             None => Ok(()),
             Some(end) => {
@@ -213,7 +216,7 @@ impl WalletProcess {
         guarded(&name, || {
             for _ in 0..MOST_ROUNDS {
                 self.tasks.settle();
-                self.check_desk()?;
+                self.look_around()?;
                 let worked = self.core()? == Turned::Worked;
                 if !self.journal()? && !worked {
                     return Ok(());
