@@ -84,6 +84,15 @@ impl Output {
     }
 }
 
+/// What Bitcoin's script takes for true. Blocks may hold more ways to say so than nodes relay: a cheater that mines can choose
+/// its branch by a zero of one byte.
+fn is_true(element: &[u8]) -> bool {
+    match element.split_last() {
+        Some((last, others)) => others.iter().any(|byte| *byte != 0) || !matches!(last, 0 | 0x80),
+        None => false,
+    }
+}
+
 impl OnChain {
     /// Whether we offered an HTLC of this commitment.
     pub(super) fn offered_by_us(&self, spec: &HtlcSpec) -> bool {
@@ -124,7 +133,7 @@ impl OnChain {
                 Whose::Theirs { .. } | Whose::Revoked { .. } | Whose::Newer | Whose::Foreign,
                 Part::ToLocal | Part::SecondStage { .. },
             ) => {
-                if witness.nth(1).is_some_and(|chosen| !chosen.is_empty()) {
+                if witness.nth(1).is_some_and(is_true) {
                     Side::Holder
                 } else {
                     Side::Counterparty
@@ -213,5 +222,36 @@ impl OnChain {
                 ours && !self.has_second_stage(&output.part, Side::Holder)
             })
             .fold(0, |sum: u64, output| sum.saturating_add(output.output.value.to_sat()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_took_a_revoked_balance_is_told_by_what_the_chosen_branch_is_to_bitcoins_script() {
+        let secret = CommitmentSecret::from_bytes([1; 32]);
+        let onchain = OnChain {
+            txid: bitcoin::hashes::Hash::all_zeros(),
+            height: 1,
+            number: 1,
+            whose: Whose::Revoked { secret },
+            is_final: false,
+            outputs: BTreeMap::new(),
+        };
+        for (chosen, by) in [
+            (vec![], Side::Counterparty),
+            (vec![0], Side::Counterparty),
+            (vec![0, 0], Side::Counterparty),
+            (vec![0x80], Side::Counterparty),
+            (vec![0, 0x80], Side::Counterparty),
+            (vec![1], Side::Holder),
+            (vec![0x80, 0], Side::Holder),
+            (vec![0, 1], Side::Holder),
+        ] {
+            let witness = Witness::from_slice(&[vec![7u8; 71], chosen.clone(), vec![9; 77]]);
+            assert_eq!(onchain.spender(&Part::ToLocal, &witness), by, "{chosen:?}");
+        }
     }
 }
