@@ -9,7 +9,7 @@ use proto::frame::InboundRequest;
 use settlement::desk::DeskRequest;
 use settlement::desk::service::DeskHandle;
 use settlement::fees::{FeeBounds, FeeEstimator, fee_for};
-use settlement::limits::{FEE_ESTIMATE_WAIT, FEE_TARGET_BLOCKS, FEERATE_FALLBACK};
+use settlement::limits::{FEE_TARGET_BLOCKS, FEERATE_FALLBACK};
 use settlement::rpc::RpcClient;
 use shard::{ChainRequest, Mail};
 use tokio::sync::mpsc;
@@ -81,7 +81,8 @@ pub async fn forward_requests(
             }
             ChainRequest::TicketReady(ticket) => desk.request(owner, DeskRequest::TicketReady(ticket)),
             ChainRequest::ClosingTerms => {
-                let feerate = feerate(&mut estimator, &terms).await;
+                // While bitcoind cannot say, the batch is not published either. Nobody behind in this queue waits for it twice.
+                let feerate = estimator.estimate_or_last(&terms.rpc, FEE_TARGET_BLOCKS).await;
                 let command = Command::ProposeTerms(closing_terms(feerate, *desk.heights().borrow(), &terms));
                 mailboxes.owner(owner, Mail::Command { owner, command, reply: None });
             }
@@ -91,15 +92,6 @@ pub async fn forward_requests(
             ChainRequest::ProvenBehind => desk.suspend(owner),
             ChainRequest::Plan(plan) => desk.request(owner, DeskRequest::Plan(plan)),
         }
-    }
-}
-
-async fn feerate(estimator: &mut FeeEstimator, terms: &Terms) -> FeeRate {
-    let estimate = estimator.estimate(&terms.rpc, FEE_TARGET_BLOCKS);
-    match tokio::time::timeout(FEE_ESTIMATE_WAIT, estimate).await {
-        Ok(Ok(feerate)) => feerate,
-        // While bitcoind cannot say, the fallback serves: the batch is not published before it is back.
-        Ok(Err(_)) | Err(_) => terms.fees.clamp(FEERATE_FALLBACK),
     }
 }
 
