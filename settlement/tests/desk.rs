@@ -56,6 +56,31 @@ fn a_funding_is_built_watched_confirmed_and_deep() {
 }
 
 #[test]
+fn a_start_tells_every_channel_again_so_that_one_whose_end_was_not_heard_of_is_forgotten() {
+    let mut rig = Rig::new();
+    rig.receive(100_000);
+    let told_again = |rig: &mut Rig| {
+        rig.restart();
+        let outcome = rig.desk.repeats();
+        rig.perform(outcome)
+    };
+    // Its opening ended, and nobody said so: the coins would be locked for ever.
+    rig.ask(OWNER, DeskRequest::BuildFunding { output: funding_output(), reserve_coin: None });
+    let told = told_again(&mut rig);
+    assert!(matches!(told.commands[..], [(OWNER, Command::Chain(ChainEvent::FundingUndone))]), "{told:?}");
+    assert!(rig.desk.summary().balance.locked > Amount::ZERO);
+    rig.ask(OWNER, DeskRequest::Forget);
+    assert_eq!(rig.desk.summary().balance.locked, Amount::ZERO);
+    // The same of one that is watched.
+    let (transaction, _) = fund(&mut rig);
+    rig.mine(vec![transaction]);
+    let told = told_again(&mut rig);
+    assert!(matches!(told.commands[..], [(OWNER, Command::Chain(ChainEvent::FundingConfirmed { .. }))]));
+    rig.ask(OWNER, DeskRequest::Forget);
+    assert!(told_again(&mut rig).commands.is_empty());
+}
+
+#[test]
 fn a_reorganised_funding_is_undone_and_published_again() {
     let mut rig = Rig::new();
     rig.receive(100_000);

@@ -117,7 +117,11 @@ impl ChainHost {
     /// A funding that its channel does not want any more leaves its coins free.
     fn refused(&self, owner: OwnerId, command: &Command, why: &shard::Refused) {
         debug!(owner = owner.0, %why, "a channel took no notice of the desk's news");
-        if let (Command::FundingBuilt { transaction, .. }, Some(desk)) = (command, self.desk.get()) {
+        let Some(desk) = self.desk.get() else { return };
+        if matches!(why, shard::Refused::UnknownOwner(_)) {
+            // It ended, and the hub died before the desk heard of it.
+            desk.request(owner, DeskRequest::Forget);
+        } else if let Command::FundingBuilt { transaction, .. } = command {
             let transaction = Some(transaction.clone());
             desk.request(owner, DeskRequest::ReleaseCoins { transaction });
         }

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use bitcoin::bip32::Xpriv;
 use bitcoin::{Address, Block, Network, Transaction, TxOut, Txid};
+use channel::event::{ChainEvent, Command};
 use channel::ids::OwnerId;
 use channel::signer::Signer;
 
@@ -227,6 +228,17 @@ impl Desk {
         let mut outcome = Outcome::default();
         self.stage_wallet(&mut outcome);
         (address, outcome)
+    }
+
+    /// What every channel is told again at a start. It is nothing new to those that live; one that ended while the desk had
+    /// not heard of its end is not known any more, and whoever is told so asks to forget it.
+    pub fn repeats(&self) -> Outcome {
+        let tip = self.memory.tip().height;
+        let watched = self.watches.all().keys().flat_map(|owner| self.watches.repeat(*owner, tip));
+        // An opening whose funding was built is not watched yet: what it is told can change nothing.
+        let building = self.building.keys().filter(|owner| self.watches.get(**owner).is_none());
+        let building = building.map(|owner| (*owner, Command::Chain(ChainEvent::FundingUndone)));
+        Outcome { then: watched.chain(building).collect(), ..Outcome::default() }
     }
 
     /// Takes the next step of the chain, which must follow from the last.

@@ -44,7 +44,7 @@ pub const DESK: MachineId = MachineId(2);
 pub const SCAN: OwnerId = OwnerId(3);
 
 /// Numbers below are not channels.
-const FIRST_CHANNEL: u64 = 1_024;
+pub(super) const FIRST_CHANNEL: u64 = 1_024;
 
 /// Confirmations after which nothing is expected to be undone.
 const FINAL_DEPTH: u32 = 6;

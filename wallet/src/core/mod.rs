@@ -226,10 +226,9 @@ impl Core {
         match mail {
             CoreMail::Call(call) => call(self),
             CoreMail::Deliver { commands, done } => {
-                let mails = commands.into_iter().map(|(owner, command)| Mail::Command {
-                    owner,
-                    command,
-                    reply: None,
+                let mails = commands.into_iter().map(|(owner, command)| {
+                    let reply = self.outlet.forgets_the_unknown(owner);
+                    Mail::Command { owner, command, reply }
                 });
                 self.mail.extend(mails);
                 self.delivered.push(done);

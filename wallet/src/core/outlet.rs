@@ -12,7 +12,7 @@ use channel::message::{Message, OpenChannel};
 use journal::Retained;
 use settlement::desk::DeskRequest;
 use settlement::desk::service::{DeskHandle, Stopping};
-use shard::{ChainRequest, Credit, DirectoryEntry, Mail, Outlet, PeerRefusal, Reply, ReplyTo};
+use shard::{ChainRequest, Credit, DirectoryEntry, Mail, Outlet, PeerRefusal, Refused, Reply, ReplyTo};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::error::TrySendError;
@@ -96,6 +96,19 @@ impl WalletOutlet {
             core.send(CoreMail::Call(Box::new(move |core| core.mail.push_back(mail))));
             drop(credit);
         });
+    }
+
+    /// For news of the desk about a channel: one that ended, and whose end the desk had not heard of when the process died, is
+    /// forgotten now. What is no channel's is not for the shard to know.
+    pub fn forgets_the_unknown(&self, owner: OwnerId) -> Option<ReplyTo> {
+        let desk = self.desk.clone();
+        (owner.0 >= super::assemble::FIRST_CHANNEL).then(|| {
+            ReplyTo::new(move |reply| {
+                if matches!(reply, Reply::Refused(Refused::UnknownOwner(_))) {
+                    desk.request(owner, DeskRequest::Forget);
+                }
+            })
+        })
     }
 
     /// The journal wants the desk's snapshot.

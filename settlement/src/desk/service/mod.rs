@@ -143,6 +143,8 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
 
     async fn work(&mut self, first: Outcome) -> Result<std::convert::Infallible, DeskEnd> {
         self.perform(first).await?;
+        let repeats = self.desk.repeats();
+        self.perform(repeats).await?;
         let (results, mut published) = mpsc::unbounded_channel();
         let (steps, mut stepped) = mpsc::channel(1);
         // Aborted when this function ends.
