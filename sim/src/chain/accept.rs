@@ -155,13 +155,10 @@ impl State {
             if !staged.improves() {
                 return Err(Reject::ReplacementFailed);
             }
-            // What it conflicts with is out of the mempool by now, so it is looked for among what was taken out.
-            let mut gone = staged.replaced();
-            gone.retain(|txid| candidate.conflicts.contains(txid));
-            let ancestor = |one: &Candidate| {
-                one.transaction.input.iter().any(|input| gone.contains(&input.previous_output.txid))
-            };
-            if ancestor(candidate) {
+            // An ancestor that it conflicts with was taken out with all its descendants, a parent of this one among them.
+            let gone = staged.replaced();
+            let mut inputs = candidate.transaction.input.iter();
+            if inputs.any(|input| gone.contains(&input.previous_output.txid)) {
                 return Err(Reject::SpendsConflicting);
             }
         }

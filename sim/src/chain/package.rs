@@ -91,6 +91,10 @@ impl State {
             }
             together.push(Arc::clone(transaction));
         }
+        if together.len() == 1 {
+            // What is left alone has nobody to pay for it.
+            message = TRANSACTION_FAILED.to_owned();
+        }
         if message == SUCCESS && !together.is_empty() {
             match self.accept_together(&together, Way::Package, Intent::Take) {
                 Ok(accepted) => {

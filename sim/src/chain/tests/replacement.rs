@@ -51,6 +51,10 @@ fn a_replacement_spends_nothing_of_what_it_replaces() {
     lab.takes(&first);
     let both = spend(2, &[coin, outpoint(&first, 0)], &[COIN]);
     lab.refuses(&both, &Reject::SpendsConflicting);
+    let child = spend(2, &[outpoint(&first, 0)], &[COIN / 2 - 500]);
+    lab.takes(&child);
+    let with_grandchild = spend(2, &[coin, outpoint(&child, 0)], &[COIN]);
+    lab.refuses(&with_grandchild, &Reject::SpendsConflicting);
 }
 
 #[test]
