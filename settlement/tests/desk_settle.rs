@@ -19,6 +19,7 @@ use common::settling::{
 };
 use settlement::broadcast::PublishError;
 use settlement::desk::{Broadcast, BumpError, CommitmentState, DeskConfig, DeskReport, DeskRequest, Moment};
+use settlement::onchain::OnchainBalance;
 use settlement::verify::ParentSource;
 
 #[test]
@@ -134,6 +135,50 @@ fn a_commitment_leaves_room_for_one_that_a_reorganisation_took_out_of_the_chain(
     let (bumped, outcome) = rig.desk.bump(parent, ParentSource::Given, word, &moment());
     rig.perform(outcome);
     bumped.unwrap();
+}
+
+#[test]
+fn the_coins_that_paid_for_what_never_comes_back_after_a_reorganisation_are_free_again() {
+    for (other_commitment, restarted) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut rig = Rig::new();
+        rig.receive(50_000);
+        let pair = channel(&mut rig, 1);
+        let commitment = pair.commitment(End::Hub, 7, &[]);
+        let plan = pair.plan(Some(pair.publish(&commitment, None)), vec![]);
+        give(&mut rig, plan.clone());
+        let (parent, child) = package(&settle(&mut rig));
+        rig.mine(vec![parent.clone(), child]);
+        let height = rig.tip().height;
+        give(&mut rig, pair.plan(None, pair.own_claims(&commitment, height)));
+        settle(&mut rig);
+        assert!(rig.desk.summary().balance.confirmed < sat(50_000), "its change");
+        rig.unmine();
+        if restarted {
+            rig.restart();
+        }
+        give(&mut rig, plan);
+        settle(&mut rig);
+        let instead = if other_commitment {
+            pair.commitment(End::Wallet, 7, &[]).transaction
+        } else {
+            rig.unmine();
+            let mut conflict = funding(1);
+            conflict.output[0].value -= sat(1_000);
+            conflict
+        };
+        rig.mine(vec![instead]);
+        give(&mut rig, pair.plan(None, vec![]));
+        (1..FINAL_DEPTH).for_each(|_| {
+            rig.mine(vec![]);
+            settle(&mut rig);
+        });
+        rig.ask(pair.owner(), DeskRequest::Forget);
+        rig.restart();
+        settle(&mut rig);
+        let OnchainBalance { confirmed, unconfirmed, immature, locked } = rig.desk.summary().balance;
+        let rest = unconfirmed + immature + locked;
+        assert_eq!((confirmed, rest), (sat(50_000), Amount::ZERO), "{other_commitment} {restarted}");
+    }
 }
 
 #[test]

@@ -6,8 +6,8 @@ mod common;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
-use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, WScriptHash};
-use channel::event::ChainEvent;
+use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, WScriptHash};
+use channel::event::{ChainEvent, Command};
 use channel::ids::OwnerId;
 use common::rig::{FINAL_DEPTH, Rig, Told, events, strangers_payment};
 use common::sat;
@@ -195,6 +195,69 @@ fn a_reorganised_funding_that_was_spent_otherwise_never_confirms() {
     let told = rig.mine(vec![]);
     assert_eq!(events(&told), [&ChainEvent::FundingNeverConfirms { height }]);
     rig.restart();
+}
+
+#[test]
+fn a_conflict_counts_although_a_later_one_with_another_coin_was_undone() {
+    let mut rig = Rig::new();
+    let coins = [strangers_payment(output(p2wsh(1))), strangers_payment(output(p2wsh(2)))];
+    let coins: Vec<OutPoint> = coins.iter().map(|coin| at(coin, 0)).collect();
+    let funding = spend(&coins, vec![output(p2wsh(5))]);
+    let request =
+        DeskRequest::WatchFunding { outpoint: at(&funding, 0), output: output(p2wsh(5)), minimum_depth: 1 };
+    rig.ask(OWNER, request);
+    rig.mine(vec![funding]);
+    rig.unmine();
+    rig.mine(vec![spend(&coins[..1], vec![output(p2wsh(6))])]);
+    let height = rig.tip().height;
+    rig.mine(vec![spend(&coins[1..], vec![output(p2wsh(6))])]);
+    rig.unmine();
+    rig.restart();
+    (1..FINAL_DEPTH - 1).for_each(|_| assert!(rig.mine(vec![]).commands.is_empty()));
+    assert_eq!(events(&rig.mine(vec![])), [&ChainEvent::FundingNeverConfirms { height }]);
+}
+
+#[test]
+fn what_spends_a_funding_that_never_confirms_never_confirms_either() {
+    let mut rig = Rig::new();
+    let watch = |rig: &mut Rig, number: u64, transaction: &Transaction| {
+        let (outpoint, output) = (at(transaction, 0), output(p2wsh(5)));
+        let request = DeskRequest::WatchFunding { outpoint, output, minimum_depth: 1 };
+        rig.ask(OwnerId(OWNER.0 + number), request);
+    };
+    let from = |tag| OutPoint { txid: Txid::from_byte_array([tag; 32]), vout: 0 };
+    let (first, other) =
+        (spend(&[from(1)], vec![output(p2wsh(5))]), spend(&[from(2)], vec![output(p2wsh(5))]));
+    // Each spends the change of the one before it; another spends nothing of them.
+    let change = |of: &Transaction| spend(&[at(of, 1)], vec![output(p2wsh(5)), output(p2wsh(9))]);
+    let second = change(&first);
+    let third = change(&second);
+    for (number, transaction) in (0..).zip([&first, &third, &second, &other]) {
+        watch(&mut rig, number, transaction);
+    }
+    rig.mine(vec![first.clone(), other.clone(), second.clone()]);
+    rig.mine(vec![third]);
+    rig.unmine();
+    rig.unmine();
+    rig.mine(vec![other, spend(&[first.input[0].previous_output], vec![])]);
+    rig.restart();
+    (2..FINAL_DEPTH).for_each(|_| {
+        rig.mine(vec![]);
+    });
+    let told = rig.mine(vec![]);
+    let ended = told
+        .commands
+        .iter()
+        .filter(|(_, command)| matches!(command, Command::Chain(ChainEvent::FundingNeverConfirms { .. })));
+    let mut ended: Vec<u64> = ended.map(|(owner, _)| owner.0 - OWNER.0).collect();
+    ended.sort_unstable();
+    assert_eq!(ended, [0, 1, 2]);
+    rig.restart();
+    assert!(
+        !rig.mine(vec![]).commands.iter().any(|(_, command)| {
+            matches!(command, Command::Chain(ChainEvent::FundingNeverConfirms { .. }))
+        })
+    );
 }
 
 #[test]

@@ -1,19 +1,109 @@
-//! Which scripts belong to whom, found from the seed file alone, so that the auditor need not take anybody's word.
+//! Which scripts belong to whom, found from the seed file alone, so that the auditor need not take anybody's word; and how
+//! their owner spends a coin behind the back of the software.
 
 use std::path::Path;
 
 use bip39::Mnemonic;
 use bitcoin::bip32::{ChildNumber, Xpriv};
-use bitcoin::secp256k1::SECP256K1;
-use bitcoin::{CompressedPublicKey, Network, ScriptBuf};
+use bitcoin::hashes::Hash;
+use bitcoin::key::{Keypair, TapTweak};
+use bitcoin::secp256k1::{Message, SECP256K1};
+use bitcoin::sighash::{Prevouts, SighashCache};
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Amount, CompressedPublicKey, EcdsaSighashType, Network, ScriptBuf, TapSighashType, Transaction, TxIn,
+    TxOut, Witness, absolute, ecdsa, taproot,
+};
 
 use super::error::LabError;
+
+/// Keys looked at for the coins of a transaction: those of both chains and kinds, the first of each.
+const KEYS: u32 = 300;
 
 /// The receiving and the change scripts of BIP 84 and BIP 86, account 0, coin type 1 (test networks), the first `count` of each.
 ///
 /// # Errors
 /// [`LabError`] when the file holds no BIP 39 words.
 pub fn scripts_of(seed_file: &Path, count: u32) -> Result<Vec<ScriptBuf>, LabError> {
+    Ok(keys_of(seed_file, count)?.into_iter().map(|key| key.script()).collect())
+}
+
+/// Another transaction of the owner of these words that spends the same coins as `transaction`, which `spent` are, in its
+/// order: it pays them all, but for `fee`, to where the first of them lay.
+///
+/// # Errors
+/// [`LabError`] when a coin is not the owner's, or they are not worth the fee.
+pub fn spend_otherwise(
+    seed_file: &Path,
+    transaction: &Transaction,
+    spent: &[TxOut],
+    fee: Amount,
+) -> Result<Transaction, LabError> {
+    let nonsense =
+        |what: &str| LabError::Nonsense { name: seed_file.display().to_string(), what: what.into() };
+    let sum: Amount = spent.iter().map(|output| output.value).sum();
+    let value = sum.checked_sub(fee).ok_or_else(|| nonsense("coins that are not worth the fee"))?;
+    let home = spent.first().ok_or_else(|| nonsense("no coins to spend"))?.script_pubkey.clone();
+    let input = transaction.input.iter().map(|input| TxIn { witness: Witness::new(), ..input.clone() });
+    let mut other = Transaction {
+        version: Version::TWO,
+        lock_time: absolute::LockTime::ZERO,
+        input: input.collect(),
+        output: vec![TxOut { value, script_pubkey: home }],
+    };
+    let keys = keys_of(seed_file, KEYS)?;
+    for (index, output) in spent.iter().enumerate() {
+        let key = keys.iter().find(|key| key.script() == output.script_pubkey);
+        let key = key.ok_or_else(|| nonsense("a coin of somebody else's"))?;
+        let witness = key.sign(&other, index, spent).ok_or_else(|| nonsense("inputs without their coins"))?;
+        other.input[index].witness = witness;
+    }
+    Ok(other)
+}
+
+/// A key and how its coins are locked.
+enum CoinKey {
+    /// BIP 84.
+    P2wpkh(Keypair),
+    /// BIP 86.
+    P2tr(Keypair),
+}
+
+impl CoinKey {
+    fn script(&self) -> ScriptBuf {
+        match self {
+            CoinKey::P2wpkh(key) => {
+                ScriptBuf::new_p2wpkh(&CompressedPublicKey(key.public_key()).wpubkey_hash())
+            }
+            CoinKey::P2tr(key) => ScriptBuf::new_p2tr(SECP256K1, key.x_only_public_key().0, None),
+        }
+    }
+
+    /// The witness of an input that spends a coin of this key; none if the input is not there.
+    fn sign(&self, transaction: &Transaction, index: usize, spent: &[TxOut]) -> Option<Witness> {
+        let mut cache = SighashCache::new(transaction);
+        match self {
+            CoinKey::P2wpkh(key) => {
+                let (script, value, kind) = (self.script(), spent.get(index)?.value, EcdsaSighashType::All);
+                let hash = cache.p2wpkh_signature_hash(index, &script, value, kind).ok()?;
+                let message = Message::from_digest(hash.to_byte_array());
+                let signature = SECP256K1.sign_ecdsa(&message, &key.secret_key());
+                let signature = ecdsa::Signature { signature, sighash_type: kind };
+                Some(Witness::p2wpkh(&signature, &key.public_key()))
+            }
+            CoinKey::P2tr(key) => {
+                let (prevouts, kind) = (Prevouts::All(spent), TapSighashType::Default);
+                let hash = cache.taproot_key_spend_signature_hash(index, &prevouts, kind).ok()?;
+                let message = Message::from_digest(hash.to_byte_array());
+                let key = key.tap_tweak(SECP256K1, None).to_keypair();
+                let signature = SECP256K1.sign_schnorr_no_aux_rand(&message, &key);
+                Some(Witness::p2tr_key_spend(&taproot::Signature { signature, sighash_type: kind }))
+            }
+        }
+    }
+}
+
+fn keys_of(seed_file: &Path, count: u32) -> Result<Vec<CoinKey>, LabError> {
     let nonsense = |what: String| LabError::Nonsense { name: seed_file.display().to_string(), what };
     let words = std::fs::read_to_string(seed_file)
         .map_err(LabError::system(format!("read {}", seed_file.display())))?;
@@ -21,25 +111,25 @@ pub fn scripts_of(seed_file: &Path, count: u32) -> Result<Vec<ScriptBuf>, LabErr
     derive(&words.to_seed(""), count).map_err(|error| nonsense(error.to_string()))
 }
 
-fn derive(seed: &[u8], count: u32) -> Result<Vec<ScriptBuf>, bitcoin::bip32::Error> {
+fn derive(seed: &[u8], count: u32) -> Result<Vec<CoinKey>, bitcoin::bip32::Error> {
     let master = Xpriv::new_master(Network::Regtest, seed)?;
     let hardened = |index| ChildNumber::Hardened { index };
     let normal = |index| ChildNumber::Normal { index };
-    let mut scripts = Vec::new();
+    let mut keys = Vec::new();
     for purpose in [84, 86] {
         let account = master.derive_priv(SECP256K1, &[hardened(purpose), hardened(1), hardened(0)])?;
         for chain in [0, 1] {
             let chain = account.derive_priv(SECP256K1, &[normal(chain)])?;
             for index in 0..count {
                 let key = chain.derive_priv(SECP256K1, &[normal(index)])?.to_keypair(SECP256K1);
-                scripts.push(match purpose {
-                    84 => ScriptBuf::new_p2wpkh(&CompressedPublicKey(key.public_key()).wpubkey_hash()),
-                    _ => ScriptBuf::new_p2tr(SECP256K1, key.x_only_public_key().0, None),
+                keys.push(match purpose {
+                    84 => CoinKey::P2wpkh(key),
+                    _ => CoinKey::P2tr(key),
                 });
             }
         }
     }
-    Ok(scripts)
+    Ok(keys)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub use client::{Bearer, Operators, Wallets, connection, operator};
 pub use daemon::Daemon;
 pub use error::LabError;
 pub use hub::Hub;
-pub use keys::scripts_of;
+pub use keys::{scripts_of, spend_otherwise};
 pub use pay::{Settled, pay_until_settled, stream_to_its_end};
 pub use program::{Output, Program};
 pub use wallet::{Wallet, init_arguments};

@@ -30,10 +30,15 @@ const TABLE: &[Requirement] = table! {
         another_revoked_state_after_a_reorganisation_is_punished_with_its_own_second_stages,
         a_commitment_leaves_room_for_one_that_a_reorganisation_took_out_of_the_chain,
         closes_and_a_cheat_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
+        timeouts_on_both_hops_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage,
     ],
     "A funding whose inputs were spent otherwise after a reorganisation ends the channel." => [
         a_funding_replaced_for_good_ends_an_open_channel_by_name,
         a_reorganised_funding_that_was_spent_otherwise_never_confirms,
+        open_channels_whose_fundings_are_double_spent_after_a_reorganisation_end_by_name_and_cost_what_was_in_them,
+        open_channels_whose_fundings_are_double_spent_end_the_same_when_everybody_is_killed_at_every_block,
+        closes_whose_fundings_are_double_spent_end_by_name_and_what_shared_a_batch_with_them_closes,
+        a_channel_that_was_funded_by_the_change_of_a_void_funding_ends_by_name_too,
     ],
     "A spend of the funding that was not agreed fails the channel." => [
         when_a_wallet_closes_alone_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,
@@ -61,6 +66,7 @@ const TABLE: &[Requirement] = table! {
     "Raise the fee of what spends the anchor when it proves too low." => [
         when_blocks_are_full_a_close_and_its_claims_are_bumped_until_they_confirm_before_anything_is_lost,
         commitments_that_are_stuck_confirm_once_a_stranger_and_the_operator_bump_them_by_their_ids,
+        fees_are_raised_until_all_is_in_blocks_in_time_when_everybody_is_killed_at_every_stage,
     ],
     "Use the agreed closing transaction where there is one." => [
         a_close_by_the_hub_is_answered_by_the_wallets_themselves_whatever_happens_to_them_meanwhile,
@@ -95,6 +101,7 @@ const TABLE: &[Requirement] = table! {
     ],
     "Fail the incoming HTLC once the timeout is deep enough." => [
         htlcs_that_nobody_resolves_time_out_on_both_hops_of_their_forward,
+        timeouts_on_both_hops_end_the_same_when_everybody_is_killed_at_every_stage,
     ],
     "Fail the incoming HTLC of one without an output once the commitment is deep enough." => [
         a_trimmed_htlc_fails_upstream_when_the_commitment_is_final,
@@ -125,6 +132,7 @@ const TABLE: &[Requirement] = table! {
     "A commitment newer than we know, when data was lost: take our balance, and say so." => [
         a_commitment_newer_than_known_pays_our_balance_and_stops_our_own,
         a_wallet_without_data_asks_the_hub_to_publish_and_is_paid_by_what_confirms,
+        a_wallet_restored_from_its_words_gets_its_coins_when_everybody_is_killed_at_every_stage,
     ],
     "Handle either of its two unrevoked commitments." => [
         when_both_close_at_once_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,

@@ -1,128 +1,26 @@
 //! The same stories, closes with HTLCs both ways and a cheat beside them, and a hub's cheat, told while everybody is killed at
 //! every stage, and while every stage is reorganised away: the end is the same.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use bitcoin::{OutPoint, Txid};
+use bitcoin::OutPoint;
 use bytes::Bytes;
-use regtest::lab::LabError;
 use regtest::wait::{Look, until_seen};
 
 use crate::cheat::{self, Age, Past};
-use crate::flight::{Flights, Load};
+use crate::fees::{SPIKE, WORTH_IT_MSAT};
+use crate::flight::{Fate, Flight, Flights, Load};
+use crate::story::{Disturbance, Story};
 use crate::support::{
-    FEES_A_CHANNEL_SAT, LONG_DELAY, MOMENT, MOST_BLOCKS, NO_HUB, SOON, Stage, assert_gained, options,
+    FEES_A_CHANNEL_SAT, LARGE_MSAT, LONG_DELAY, NO_HUB, SHORT_DELAY, SOON, Stage, assert_gained, options,
 };
-
-/// What happens at each stage: whenever a transaction that was not seen before waits for a block or got into one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Disturbance {
-    /// Hub and wallets die by SIGKILL and start again, before and after the block.
-    Kill,
-    /// The block is taken back, with up to four before it: each depth from 1 to 5 in turn.
-    Reorganise,
-}
 
 /// The load of the honest channels, and of the cheaters' old states.
 const LOAD: Load = Load { offered: (1, 1), received: (1, 1), trimmed: 0 };
 
 const CHEATER: Past = Past { name: "cheater", age: Age::Early, load: LOAD };
 
-struct Story {
-    stage: Stage,
-    disturbance: Disturbance,
-    /// Transactions that were disturbed already, so that the story goes on.
-    seen: BTreeSet<Txid>,
-    next_depth: u32,
-    disturbed: u32,
-    /// How long processes get to react to a block.
-    moment: Duration,
-}
-
-impl Story {
-    fn new(stage: Stage, disturbance: Disturbance) -> Story {
-        Story { stage, disturbance, seen: BTreeSet::new(), next_depth: 1, disturbed: 0, moment: MOMENT }
-    }
-
-    /// The stage, once as much has happened on it.
-    fn told(self, stages: u32) -> Stage {
-        assert!(self.disturbed >= stages, "{} stages were disturbed", self.disturbed);
-        self.stage
-    }
-
-    async fn kill_all(&self) -> Result<(), LabError> {
-        let lab = &self.stage.lab;
-        lab.hub().kill()?;
-        for wallet in lab.wallets() {
-            wallet.kill()?;
-        }
-        lab.hub().start_again().await?;
-        for wallet in lab.wallets() {
-            // Where the hub was moved to, nobody finds it.
-            match wallet.name() {
-                "peer" => wallet.start_again().await?,
-                _ => wallet.start_with(&[NO_HUB]).await?,
-            }
-        }
-        lab.all_follow().await
-    }
-
-    /// Something new waits: disturbs, mines, disturbs again.
-    async fn stage_passes(&mut self, fresh: Vec<Txid>) -> Result<(), LabError> {
-        self.disturbed += 1;
-        match self.disturbance {
-            Disturbance::Kill => {
-                self.kill_all().await?;
-                self.stage.lab.mine(1).await?;
-                self.kill_all().await?;
-            }
-            Disturbance::Reorganise => {
-                self.stage.lab.mine(1).await?;
-                let depth = self.next_depth;
-                self.next_depth = depth % 5 + 1;
-                self.stage.lab.chain().reorganise(depth).await?;
-                self.stage.lab.all_follow().await?;
-            }
-        }
-        self.seen.extend(fresh);
-        Ok(())
-    }
-
-    /// Lets blocks pass until a condition is seen, disturbing each stage once.
-    async fn pass_until(
-        &mut self,
-        what: &str,
-        mut probe: impl AsyncFnMut(&Stage) -> Result<Look<()>, LabError>,
-    ) -> Result<(), LabError> {
-        let last = self.stage.lab.chain().height().await? + MOST_BLOCKS;
-        loop {
-            let seen = match probe(&self.stage).await? {
-                Look::Seen(()) => return Ok(()),
-                Look::NotYet(seen) => seen,
-            };
-            if self.stage.lab.chain().height().await? > last {
-                let what = format!("{what} after {MOST_BLOCKS} blocks");
-                return Err(LabError::TimedOut { what, within: SOON, last: seen });
-            }
-            let waits = self.stage.something_waits(self.moment).await?;
-            let waiting = self.stage.lab.chain().mempool().await?;
-            let fresh: Vec<_> = waiting.into_iter().filter(|txid| !self.seen.contains(txid)).collect();
-            match (waits, fresh.is_empty()) {
-                (_, false) => self.stage_passes(fresh).await?,
-                (true, true) => self.stage.lab.mine(1).await?,
-                (false, true) => {
-                    let started = Instant::now();
-                    self.stage.lab.mine(6).await?;
-                    // Who takes long to follow takes long to react.
-                    self.moment = MOMENT.max(3 * started.elapsed());
-                }
-            }
-        }
-    }
-}
-
-async fn fundings(stage: &Stage, channels: &[Bytes]) -> Vec<OutPoint> {
+pub async fn fundings(stage: &Stage, channels: &[Bytes]) -> Vec<OutPoint> {
     let mut fundings = Vec::new();
     for channel in channels {
         fundings.push(stage.funding(channel).await);
@@ -156,7 +54,7 @@ async fn wallets_end(disturbance: Disturbance) {
         flights.decide().await;
     }
 
-    let mut story = Story::new(stage, disturbance);
+    let mut story = Story::new(stage, disturbance, &["cheater", "closer", "closed"]);
     story
         .pass_until("the end of the story", async |stage| {
             for flights in &flights {
@@ -198,8 +96,10 @@ async fn hub_cheats(disturbance: Disturbance) {
     let fundings = fundings(&stage, &channels).await;
     stage.spent_in_mempool("the revoked commitments", &fundings).await.unwrap();
 
-    let mut story = Story::new(stage, disturbance);
-    story.kill_all().await.unwrap();
+    let mut story = Story::new(stage, disturbance, &["victim"]);
+    for wallet in story.stage.lab.wallets() {
+        story.start(wallet).await.unwrap();
+    }
     story.pass_until("the end of the story", async |stage| stage.look_closed(&channels).await).await.unwrap();
     // Commitments and penalties.
     let stage = story.told(2);
@@ -208,6 +108,89 @@ async fn hub_cheats(disturbance: Disturbance) {
     assert_gained(&ended, stage.party(&stage.wallets[0]), "the victim", share, 0, most);
     assert!(ended.gain_before_fees(stage.party(&stage.peer)) >= 0, "{ended:?}");
     assert!(ended.gain_before_fees(stage.hub_party()) <= -share, "{ended:?}");
+}
+
+/// Payments that nobody resolves time out on both hops: their payee is gone, and so is one payer's hub.
+async fn timeouts_end(disturbance: Disturbance) {
+    let stage = Stage::set(SHORT_DELAY, &["online", "offline"]).await;
+    let books = stage.books().await;
+    let mut flights = Flights::default();
+    for payer in &stage.wallets {
+        flights.with_output.push(Flight::start(payer, &stage.peer, LARGE_MSAT, Fate::Refused).await);
+    }
+    let expiry = flights.with_output[0].expiry().await;
+    stage.peer.kill().unwrap();
+    let offline = &stage.wallets[1];
+    offline.kill().unwrap();
+    offline.start_with(&[NO_HUB]).await.unwrap();
+    stage.pass_to(expiry - 1).await.unwrap();
+
+    let mut story = Story::new(stage, disturbance, &["offline"]);
+    story
+        .pass_until("the end of the payments", async |stage| {
+            if let Look::NotYet(seen) = flights.look_decided().await? {
+                return Ok(Look::NotYet(seen));
+            }
+            stage.look_at_rest().await
+        })
+        .await
+        .unwrap();
+    // The hub's commitments and the payer's, their timeouts, second stages, balances.
+    let stage = story.told(5);
+    stage.peer.start_again().await.unwrap();
+    stage.at_rest().await.unwrap();
+    stage.wallets[0].is_usable(1, SOON).await.unwrap();
+    let ended = stage.ended(&books).await;
+    for wallet in stage.lab.wallets() {
+        assert_gained(&ended, stage.party(wallet), wallet.name(), 0, 0, FEES_A_CHANNEL_SAT);
+    }
+    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, 3 * FEES_A_CHANNEL_SAT);
+    assert_eq!(ended.commitments.len(), 2, "{ended:?}");
+}
+
+/// Blocks are full of better paying transactions while a close and its claims must get in before it is too late.
+async fn fees_rise(disturbance: Disturbance) {
+    let stage = Stage::set(SHORT_DELAY, &["squeezed"]).await;
+    let books = stage.books().await;
+    let wallet = Arc::clone(&stage.wallets[0]);
+    let mut flights = Flights::default();
+    // One that the wallet must take in time, one that it must take back in time.
+    for (payer, payee, fate) in [(&stage.peer, &wallet, Fate::Taken), (&wallet, &stage.peer, Fate::Refused)] {
+        flights.with_output.push(Flight::start(payer, payee, WORTH_IT_MSAT, fate).await);
+    }
+    let expiry = flights.with_output[0].expiry().await;
+    let funding = stage.funding(&stage.channels[0]).await;
+    stage.lab.chain().restart_with(SPIKE).await.unwrap();
+    wallet.kill().unwrap();
+    wallet.start_with(&[NO_HUB]).await.unwrap();
+    flights.decide().await;
+    wallet.force_close(&stage.channels[0]).await.unwrap();
+    stage.spent_in_mempool("a commitment at more than the mempool's minimum", &[funding]).await.unwrap();
+    stage.lab.mine(expiry - 30 - stage.lab.chain().height().await.unwrap()).await.unwrap();
+
+    let mut story = Story::new(stage, disturbance, &["squeezed"]);
+    story
+        .pass_until("the payment's end", async |_| {
+            Ok(match flights.with_output[0].look_decided().await? {
+                Look::Seen(_) => Look::Seen(()),
+                Look::NotYet(seen) => Look::NotYet(seen),
+            })
+        })
+        .await
+        .unwrap();
+    let height = story.stage.lab.chain().height().await.unwrap();
+    assert!(height <= expiry, "the preimage was told at {height}, too late for {expiry}");
+    story.pass_until("the refused payment's end", async |_| flights.look_decided().await).await.unwrap();
+    let stage = story.told(8);
+    // What has no deadline waits for fees to fall.
+    stage.lab.chain().restart_with(&[]).await.unwrap();
+    stage.at_rest().await.unwrap();
+    let ended = stage.ended(&books).await;
+    let due = flights.gain(Some(&wallet)).await;
+    // At most a half of what is at stake is bid.
+    let most = WORTH_IT_MSAT / 1_000 * 2;
+    assert_gained(&ended, stage.party(&wallet), "the wallet", due, 0, most);
+    assert_gained(&ended, stage.hub_party(), "the hub", flights.gain(None).await, 0, FEES_A_CHANNEL_SAT);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,4 +211,19 @@ async fn a_hubs_cheat_ends_the_same_when_everybody_is_killed_at_every_stage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hubs_cheat_ends_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage() {
     hub_cheats(Disturbance::Reorganise).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timeouts_on_both_hops_end_the_same_when_everybody_is_killed_at_every_stage() {
+    timeouts_end(Disturbance::Kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timeouts_on_both_hops_end_the_same_when_one_to_five_blocks_are_reorganised_at_every_stage() {
+    timeouts_end(Disturbance::Reorganise).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fees_are_raised_until_all_is_in_blocks_in_time_when_everybody_is_killed_at_every_stage() {
+    fees_rise(Disturbance::Kill).await;
 }

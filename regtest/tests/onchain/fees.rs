@@ -12,10 +12,10 @@ use crate::support::{
 };
 
 /// What blocks have no room below: 40 sat/vB, and the mempool takes nothing below 10 sat/vB. More than anybody offers at first.
-const SPIKE: &[&str] = &["-blockmintxfee=0.0004", "-minrelaytxfee=0.0001"];
+pub const SPIKE: &[&str] = &["-blockmintxfee=0.0004", "-minrelaytxfee=0.0001"];
 
 /// An HTLC that is worth the fees of a spike.
-const WORTH_IT_MSAT: u64 = 200_000_000;
+pub const WORTH_IT_MSAT: u64 = 200_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_blocks_are_full_a_close_and_its_claims_are_bumped_until_they_confirm_before_anything_is_lost() {

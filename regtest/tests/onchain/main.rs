@@ -17,5 +17,8 @@ mod held;
 mod outage;
 mod penalty;
 mod races;
+mod replaced;
 mod restore;
+mod story;
 mod support;
+mod wire;

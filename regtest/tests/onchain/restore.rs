@@ -1,19 +1,23 @@
 //! Data that is lost or old: of a wallet, of a hub.
 
-use bitcoin::OutPoint;
+use std::sync::Arc;
+
+use bitcoin::{OutPoint, TxOut};
 use proto::hub::v1 as pb;
 use regtest::arguments;
 use regtest::bitcoind::View;
-use regtest::lab::{LabError, Wallet};
+use regtest::lab::{Funder, LabError, Opening, Wallet};
 use regtest::programs::Name;
 use regtest::wait::{Look, until_seen};
 use serde_json::Value;
 
 use crate::cheat;
+use crate::story::{Disturbance, Story};
 use crate::support::{
-    CAPACITY_SAT, FEES_A_CHANNEL_SAT, NO_HUB, PAID_BEFORE_MSAT, SHORT_DELAY, SMALL_MSAT, SOON, Stage,
-    assert_gained,
+    CAPACITY_SAT, FEES_A_CHANNEL_SAT, LARGE_MSAT, NO_HUB, PAID_BEFORE_MSAT, SHORT_DELAY, SMALL_MSAT, SOON,
+    Stage, assert_gained,
 };
+use crate::wire::Wire;
 
 /// The name of the copies of data to go back to.
 const OLD: &str = "old";
@@ -57,9 +61,9 @@ async fn fails(wallet: &Wallet, channel: &bytes::Bytes, words: &str) {
     .unwrap();
 }
 
-async fn is_spent(stage: &Stage, outpoint: OutPoint) -> bool {
-    let unspent = stage.lab.chain().call(move |rpc| rpc.unspent(outpoint, View::ChainAndMempool));
-    unspent.await.unwrap().is_none()
+/// The output, unless a block or a transaction that waits for one spends it.
+async fn unspent(stage: &Stage, outpoint: OutPoint) -> Result<Option<TxOut>, LabError> {
+    stage.lab.chain().call(move |rpc| rpc.unspent(outpoint, View::ChainAndMempool)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,6 +87,61 @@ async fn a_wallet_restored_from_its_words_alone_gets_its_coins_back() {
     let now = regtest::lab::on_chain(wallet.balance().await.unwrap().on_chain).confirmed_sat;
     let due = regtest::lab::on_chain(before.on_chain).confirmed_sat + before.channels_msat / 1_000;
     assert!(now + FEES_A_CHANNEL_SAT > due && now <= due, "{now} of {due}");
+}
+
+/// Starts a wallet that lost everything, with a wire to the hub that carries one piece more each time, and kills hub and wallet
+/// when it is used up; until the hub has published its commitment. Gives how often both died.
+async fn killed_at_every_piece(stage: &Stage, wallet: &Wallet, funding: OutPoint) -> usize {
+    let hub = stage.lab.hub();
+    for pieces in 1.. {
+        let wire = Wire::to(hub.address(), pieces).await;
+        wallet.start_with(&[&wire.setting()]).await.unwrap();
+        let published = until_seen("the hub's commitment, or the end of the wire", SOON, async || {
+            Ok(match (unspent(stage, funding).await?, wire.is_used_up()) {
+                (None, _) => Look::Seen(true),
+                (Some(_), true) => Look::Seen(false),
+                (Some(_), false) => Look::NotYet(format!("{funding} is unspent")),
+            })
+        });
+        if published.await.unwrap() {
+            return pieces - 1;
+        }
+        hub.kill().unwrap();
+        wallet.kill().unwrap();
+        hub.start_again().await.unwrap();
+    }
+    unreachable!("the wire carries more and more")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_restored_from_its_words_gets_its_coins_when_everybody_is_killed_at_every_stage() {
+    let stage = Stage::set(SHORT_DELAY, &["lost"]).await;
+    let books = stage.books().await;
+    let funding = stage.funding(&stage.channels[0]).await;
+    let wallet = Arc::clone(&stage.wallets[0]);
+    restore_from_words(&stage, &wallet).await;
+    let deaths = killed_at_every_piece(&stage, &wallet, funding).await;
+    assert!(deaths > 5, "{deaths} deaths");
+
+    let mut story = Story::new(stage, Disturbance::Kill, &[]);
+    story.kill_all().await.unwrap();
+    story
+        .pass_until("the end of the channel", async |stage| match wallet.channels().await?.is_empty() {
+            true => Ok(Look::NotYet("the wallet knows of no channel".to_owned())),
+            false => stage.look_at_rest().await,
+        })
+        .await
+        .unwrap();
+    // The commitment, the balance that is paid at once, the one that is paid after a delay.
+    let stage = story.told(2);
+    let ended = stage.ended(&books).await;
+    assert_eq!(ended.commitments.len(), 1, "{ended:?}");
+    assert_gained(&ended, stage.party(&wallet), wallet.name(), 0, 0, FEES_A_CHANNEL_SAT);
+    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, FEES_A_CHANNEL_SAT);
+    // A restored wallet is as good as a new one.
+    let opening = Opening { wallet: Arc::clone(&wallet), funder: Funder::Wallet, capacity_sat: CAPACITY_SAT };
+    stage.lab.open(&[opening]).await.unwrap();
+    wallet.send(stage.peer.node_key(), LARGE_MSAT).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +247,7 @@ async fn a_hub_from_an_old_backup_publishes_nothing_not_proven_current() {
     hub.force_close(&stage.channels[1]).await.unwrap();
     for _ in 0..5 {
         stage.lab.mine(1).await.unwrap();
-        assert!(!is_spent(&stage, funding).await, "the hub has published an old state");
+        assert!(unspent(&stage, funding).await.unwrap().is_some(), "the hub has published an old state");
     }
     hub.kill().unwrap();
     hub.start_again().await.unwrap();

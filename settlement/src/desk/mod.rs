@@ -284,6 +284,14 @@ impl Desk {
         let watches = self.changed(&news.changed);
         let before =
             Telling::disconnected(&news.commands, at).map(|telling| Record::Telling(telling).encode());
+        for (_, command) in &news.commands {
+            // Another commitment may take its place, or the funding itself may never be again.
+            if let Command::Chain(ChainEvent::SpendUndone { txid }) = command
+                && self.wallet.transaction(*txid).is_none()
+            {
+                self.wallet.release_what_spends(*txid, self.now);
+            }
+        }
         let mut outcome = Outcome { before, first: news.commands, ..Outcome::default() };
         self.stage_wallet(&mut outcome);
         outcome.records.push(Record::Disconnected { block: at, watches }.encode());

@@ -410,6 +410,25 @@ impl OnchainWallet {
         self.wallet.apply_evicted_txs([(txid, recorded.map_or(at, |recorded| recorded.max(at)))]);
     }
 
+    /// A transaction that is not ours left the chain: what spent its outputs, and what spent theirs, counts as little as before
+    /// a block held it.
+    pub fn release_what_spends(&mut self, transaction: Txid, at: u64) {
+        let unconfirmed = self.wallet.transactions().filter(|known| !known.chain_position.is_confirmed());
+        let mut unconfirmed: Vec<_> = unconfirmed.map(|known| known.tx_node.tx).collect();
+        let mut parents = vec![transaction];
+        while let Some(parent) = parents.pop() {
+            let spends =
+                |child: &Transaction| child.input.iter().any(|input| input.previous_output.txid == parent);
+            let (children, others): (Vec<_>, Vec<_>) =
+                unconfirmed.into_iter().partition(|child| spends(child));
+            unconfirmed = others;
+            for child in children {
+                parents.push(child.compute_txid());
+                self.release(&child, at);
+            }
+        }
+    }
+
     /// Transactions in no block that the wallet counts with and that spend one of these outputs, ours or not.
     pub fn unconfirmed_spenders(&self, outpoints: &BTreeSet<OutPoint>) -> Vec<Transaction> {
         let unconfirmed = self.wallet.transactions().filter(|known| !known.chain_position.is_confirmed());

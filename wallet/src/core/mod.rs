@@ -276,9 +276,13 @@ impl Core {
             self.close_ledger()?;
             let again = self.shard_turn()?;
             let messages = std::mem::take(&mut self.outlet.to_ledger);
-            let quiet = messages.is_empty();
+            let ended = std::mem::take(&mut self.outlet.ended);
+            let quiet = messages.is_empty() && ended.is_empty();
             for message in messages {
                 self.with_ledger(|ledger, env| ledger.internal(message, env));
+            }
+            for owner in ended {
+                self.with_ledger(|ledger, env| ledger.channel_ended(owner, env));
             }
             self.mail
                 .extend(self.outlet.to_shard.drain(..).map(|(to, message)| Mail::Internal { to, message }));

@@ -29,6 +29,8 @@ pub struct WalletOutlet {
     pub frames: Frames,
     pub to_ledger: Vec<Internal>,
     pub to_shard: Vec<(OwnerId, Internal)>,
+    /// Channels that have ended, for the ledger.
+    pub ended: Vec<OwnerId>,
     answers: Answers,
     core: CoreHandle,
     desk: DeskHandle,
@@ -47,6 +49,7 @@ impl WalletOutlet {
             frames: Frames::default(),
             to_ledger: Vec::new(),
             to_shard: Vec::new(),
+            ended: Vec::new(),
             answers: Answers::default(),
             core,
             desk,
@@ -217,6 +220,7 @@ impl Outlet for WalletOutlet {
         self.answers.forget(owner);
         self.directory.forget(owner);
         self.desk.request(owner, DeskRequest::Forget);
+        self.ended.push(owner);
     }
 
     fn flush(&mut self) {

@@ -6,6 +6,7 @@
 
 use channel::failure::FailureReason;
 use channel::forward::{ForwardKey, Offer};
+use channel::ids::OwnerId;
 use channel::message::PaymentHash;
 
 use super::entry::Entry;
@@ -107,6 +108,20 @@ impl Ledger {
                 tracing::warn!(payment_hash = %offer.payment_hash, "a held payment was neither settled nor cancelled in time");
                 self.give_up(&offer);
             }
+        }
+    }
+
+    /// A channel is no more, nor is what it offered and nobody has answered: its funding was replaced. Others may pay those
+    /// invoices.
+    pub fn channel_ended(&mut self, owner: OwnerId, env: &Env<'_>) {
+        self.now_ms = env.now_ms;
+        let gone = self.waiting.values().filter(|offer| offer.key.incoming == owner);
+        let gone: Vec<(ForwardKey, PaymentHash)> =
+            gone.map(|offer| (offer.key, offer.payment_hash)).collect();
+        for (key, payment_hash) in gone {
+            self.waiting.remove(&key);
+            tracing::warn!(%payment_hash, "a held payment is void, and so is its channel");
+            self.record(&Entry::HoldDecided { payment_hash, state: HoldState::Undecided });
         }
     }
 

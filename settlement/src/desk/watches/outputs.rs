@@ -85,8 +85,11 @@ impl Watches {
                 return;
             }
             if funding.inputs.contains(&outpoint) && txid != funding.outpoint.txid {
-                funding.conflict = Some(found);
-                news.changed.insert(owner);
+                // The first one is also the last to be undone.
+                if funding.conflict.is_none() {
+                    funding.conflict = Some(found);
+                    news.changed.insert(owner);
+                }
                 return;
             }
         }
@@ -132,12 +135,9 @@ impl Watches {
                 news.tell(owner, ChainEvent::SpendFinal { height, txid });
                 return;
             }
-            let known = |conflict: Found| conflict.txid == txid && !conflict.is_final;
-            if funding.conflict.is_some_and(known) {
-                funding.conflict = Some(found);
-                news.changed.insert(owner);
-                news.impossible.push(funding.outpoint.txid);
-                news.tell(owner, ChainEvent::FundingNeverConfirms { height });
+            if funding.inputs.contains(&outpoint) && txid != funding.outpoint.txid {
+                let funding = funding.outpoint.txid;
+                self.never_confirms(funding, found, news);
                 return;
             }
         }
@@ -145,6 +145,28 @@ impl Watches {
             output.spend = Some(found);
             news.changed.insert(owner);
             news.tell(owner, ChainEvent::OutputSpendFinal { outpoint, height, txid });
+        }
+    }
+
+    /// Something else took a funding's coins for good: it will never be, nor any funding that spends what it would have made.
+    fn never_confirms(&mut self, funding: Txid, by: Found, news: &mut News) {
+        let mut lost = vec![funding];
+        while let Some(txid) = lost.pop() {
+            news.impossible.push(txid);
+            for (owner, watch) in &mut self.by_owner {
+                let Some(funding) = &mut watch.funding else { continue };
+                let is_known = funding.conflict.is_some_and(|conflict| conflict.is_final);
+                let is_spent_from = funding.inputs.iter().any(|input| input.txid == txid);
+                if is_known || !(funding.outpoint.txid == txid || is_spent_from) {
+                    continue;
+                }
+                funding.conflict = Some(by);
+                news.changed.insert(*owner);
+                news.tell(*owner, ChainEvent::FundingNeverConfirms { height: by.height });
+                if is_spent_from {
+                    lost.push(funding.outpoint.txid);
+                }
+            }
         }
     }
 

@@ -88,6 +88,39 @@ fn a_restored_wallet_looks_through_the_chain_from_its_birthday_on_and_a_new_one_
 }
 
 #[test]
+fn a_restore_that_was_killed_at_any_step_is_made_good_by_the_same_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = made(&init(&folder.path().join("first"), &[]));
+    let words = first["words"].as_str().unwrap();
+    let restore =
+        |root: &Path| run(root, &["restore", "--json", "--hub-node-key", HUB, "--words", words], "", false);
+    let whole = Layout::new(folder.path().join("whole"));
+    made(&restore(&folder.path().join("whole")));
+    let (config_file, seed_file) = (whole.config(), whole.seed());
+    let (config, seed) = (std::fs::read(&config_file).unwrap(), std::fs::read(&seed_file).unwrap());
+    let halves = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
+    // Each step leaves what those before it left, and what it was about to write beside the file itself.
+    let steps: [Vec<(&Path, &str, Vec<u8>)>; 5] = [
+        vec![],
+        vec![(&config_file, ".new", halves(&config))],
+        vec![(&config_file, "", config.clone())],
+        vec![(&config_file, "", config.clone()), (&seed_file, ".new", halves(&seed))],
+        vec![(&config_file, "", config.clone()), (&seed_file, ".new", seed.clone())],
+    ];
+    for (step, left) in steps.iter().enumerate() {
+        let root = folder.path().join(step.to_string());
+        std::fs::DirBuilder::new().create(&root).unwrap();
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).unwrap();
+        for (file, ending, bytes) in left {
+            let name = format!("{}{ending}", file.file_name().unwrap().to_str().unwrap());
+            std::fs::write(root.join(name), bytes).unwrap();
+        }
+        assert_eq!(made(&restore(&root))["node_key"], first["node_key"], "step {step}");
+        assert_eq!(std::fs::read(Layout::new(&root).seed()).unwrap(), seed, "step {step}");
+    }
+}
+
+#[test]
 fn a_configuration_that_somebody_prepared_is_never_written_over() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("w");

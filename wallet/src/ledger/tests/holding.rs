@@ -80,6 +80,24 @@ fn what_waits_too_long_fails_while_it_could_still_be_claimed_on_the_chain() {
 }
 
 #[test]
+fn what_a_channel_offered_that_is_no_more_waits_no_longer_and_another_htlc_may_pay() {
+    let (mut payee, offer) = held();
+    payee.run(|ledger, env| ledger.channel_ended(OwnerId(offer.key.incoming.0 + 1), env));
+    assert_eq!(waiting(&payee), 1, "another channel's end is nothing to it");
+    payee.run(|ledger, env| ledger.channel_ended(offer.key.incoming, env));
+    assert_eq!((waiting(&payee), payee.results()), (0, vec![]), "nobody is left to be answered");
+    let settled = payee.run(|ledger, env| ledger.settle_invoice(offer.payment_hash, env));
+    assert_eq!(settled, Err(LedgerRefusal::NothingHeld), "nobody is told that it was paid");
+    payee.restart();
+    let incoming = OwnerId(offer.key.incoming.0 + 1);
+    let again = Offer { key: ForwardKey { incoming, ..offer.key }, ..offer.clone() };
+    payee.tell(Internal::Offer(again));
+    assert_eq!((waiting(&payee), payee.results()), (1, vec![]));
+    payee.run(|ledger, env| ledger.settle_invoice(offer.payment_hash, env)).unwrap();
+    assert_eq!(payee.results().len(), 1);
+}
+
+#[test]
 fn one_htlc_waits_for_an_invoice_and_others_are_declined() {
     let (mut payee, offer) = held();
     let again = Offer { key: ForwardKey { htlc_id: 1, ..offer.key }, ..offer };
