@@ -2,7 +2,8 @@
 //! seed.
 //!
 //! `FUZZ_CORPUS_WRITE=1 cargo test -p sim --test fuzz` writes the seeds, and some mutated inputs, into `fuzz/corpus/`. Files that are
-//! there stay as they are: an input that once broke a law is worth more than a new one.
+//! there stay as they are: an input that once broke a law is worth more than a new one. `FUZZ_SEED` and `FUZZ_ROUNDS` ask for other
+//! mutations, and more.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -57,6 +58,11 @@ fn write_corpus(target: &Target) {
     }
 }
 
+/// A number in the environment: another seed, more inputs.
+fn asked(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|number| number.parse().unwrap())
+}
+
 /// Which input it was, if the target panics.
 struct Named(String);
 
@@ -79,8 +85,9 @@ fn replay_and_mutate(name: &str) {
     }
     let mut pool = inputs(&target);
     pool.extend(files.into_iter().map(|(_, data)| data));
-    let mut chance = Seed(2).stream(name);
-    for _ in 0..target.rounds {
+    let mut chance = Seed(asked("FUZZ_SEED").unwrap_or(2)).stream(name);
+    let rounds = asked("FUZZ_ROUNDS").and_then(|rounds| usize::try_from(rounds).ok());
+    for _ in 0..rounds.unwrap_or(target.rounds) {
         let data = mutated(&pool, &mut chance);
         let _named = Named(hex::encode(&data));
         (target.run)(&data);

@@ -1,5 +1,6 @@
 //! Exhaustive walks through forwards, with the real channels.
 
+use sim::model::limits::FEW_HEIGHTS;
 use sim::model::real::{Bounds, Slip, explore};
 
 /// Walks within one of the ordinary bounds, and fails with the shortest way to what is wrong.
@@ -45,6 +46,7 @@ fn a_host_that_forgets_something_is_found_out() {
         (Slip::NoResume, crash, "stuck"),
         (Slip::EarlyRelease, crash, "at most 1 can be"),
         (Slip::LostAck, Bounds::CALM, "memory"),
+        (Slip::TipFirst, Bounds { heights: &FEW_HEIGHTS, ..crash }, "stuck"),
     ];
     for (slip, bounds, sign) in cases {
         let report = explore(Bounds { slip: Some(slip), ..bounds }).expect("the channels open");

@@ -244,9 +244,6 @@ impl World {
     }
 
     fn deadline(&mut self, link: usize, lab: &mut Lab, bounds: &Bounds) -> Result<(), String> {
-        if bounds.slip == Some(Slip::NoDeadline) {
-            return Ok(());
-        }
         while lab.facts(self.hub[link]).next_deadline.is_some_and(|deadline| deadline <= self.height) {
             let before = self.hub[link];
             self.host(link, Stimulus::Deadline, lab, bounds)?;

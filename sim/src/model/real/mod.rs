@@ -63,8 +63,6 @@ pub enum Slip {
     LostAck,
     /// The tip is durable before what its block means to channels.
     TipFirst,
-    /// Deadlines are not told.
-    NoDeadline,
 }
 
 impl Bounds {
@@ -95,8 +93,8 @@ impl Bounds {
         ),
     ];
 
-    /// For who has minutes: two things at a time.
-    pub const LARGER: [(&'static str, Self); 9] = [
+    /// For who has an hour: two things at a time. The largest, blocks and a crash, has fifteen million states.
+    pub const LARGER: [(&'static str, Self); 11] = [
         ("a crash, rows waiting", Self { crashes: 1, ..Self::CALM }),
         ("a crash and a connection lost", Self { crashes: 1, cuts: 1, ..Self::CALM }),
         ("the same without an output", Self { crashes: 1, cuts: 1, size: Size::Trimmed, ..Self::CALM }),
@@ -105,6 +103,17 @@ impl Bounds {
         ("a connection lost, and another channel tried", Self { cuts: 1, routes: &[1, 2], ..Self::CALM }),
         ("a crash, and another channel tried", Self { crashes: 1, routes: &[1, 2], ..Self::CALM }),
         ("blocks", Self { unsynced: 1, heights: &limits::FEW_HEIGHTS, ..Self::CALM }),
+        (
+            "blocks and a crash, without an output",
+            Self {
+                unsynced: 1,
+                crashes: 1,
+                size: Size::Trimmed,
+                heights: &limits::FEW_HEIGHTS,
+                ..Self::CALM
+            },
+        ),
+        ("blocks and a crash", Self { unsynced: 1, crashes: 1, heights: &limits::FEW_HEIGHTS, ..Self::CALM }),
         ("every height", Self { unsynced: 1, heights: &limits::HEIGHTS, ..Self::CALM }),
     ];
 }
