@@ -1,5 +1,7 @@
 //! Runs of the simulator: a fixed set, seeds that once failed, and fresh ones. Each is a whole life of a hub and its wallets.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sim::chronicle::Chronicle;
