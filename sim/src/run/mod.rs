@@ -165,7 +165,7 @@ impl Run {
     /// The hub and everybody's first coins.
     fn found(&mut self) -> Result<(), Broken> {
         self.node.mine_blocks(1);
-        self.hub.start(&self.node)?;
+        self.hub.start(&self.node, &mut self.chance.disk)?;
         self.settle()?;
         for _ in 0..HUB_COINS.0 {
             let address = self.ask_operator(|operator| async move {
@@ -321,7 +321,7 @@ impl Run {
         self.note("people", format_args!("wallet {number} starts"));
         self.say_wallet(number);
         let bitcoind = if self.bitcoind_away { Bitcoind::Away } else { Bitcoind::There };
-        match self.wallets[number].start(&self.node, bitcoind)? {
+        match self.wallets[number].start(&self.node, bitcoind, &mut self.chance.disk)? {
             seats::Started::Yes => {}
             seats::Started::NotYet => self.wallets[number].back_ms = self.clock.now_ms() + 5_000,
         }
@@ -331,7 +331,7 @@ impl Run {
     fn start_hub(&mut self) -> Result<(), Broken> {
         self.note("people", format_args!("the hub starts"));
         self.say("hub");
-        self.hub.start(&self.node)?;
+        self.hub.start(&self.node, &mut self.chance.disk)?;
         if self.hub.process.is_none() {
             self.hub.back_ms = self.clock.now_ms() + 5_000;
         }

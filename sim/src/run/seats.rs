@@ -80,10 +80,10 @@ fn excused(disk: &SimDisk, died: &Died) -> Result<(), Broken> {
 }
 
 impl HubSeat {
-    pub fn start(&mut self, node: &SimNode) -> Result<(), Broken> {
+    pub fn start(&mut self, node: &SimNode, chance: &mut Chance) -> Result<(), Broken> {
         match HubProcess::start(&self.setup, &self.disk, node, self.world.clone()) {
             Ok(process) => self.process = Some(process),
-            Err(died) => excused(&self.disk, &died)?,
+            Err(died) => self.died(&died, chance)?,
         }
         Ok(())
     }
@@ -127,14 +127,22 @@ impl HubSeat {
 }
 
 impl WalletSeat {
-    pub fn start(&mut self, node: &SimNode, bitcoind: Bitcoind) -> Result<Started, Broken> {
+    pub fn start(
+        &mut self,
+        node: &SimNode,
+        bitcoind: Bitcoind,
+        chance: &mut Chance,
+    ) -> Result<Started, Broken> {
         match WalletProcess::start(&self.setup, &self.disk, node, self.world.clone()) {
             Ok(process) => {
                 self.process = Some(process);
                 Ok(Started::Yes)
             }
-            Err(_) if bitcoind == Bitcoind::Away => Ok(Started::NotYet),
-            Err(died) => excused(&self.disk, &died).map(|()| Started::NotYet),
+            Err(died) if bitcoind == Bitcoind::There => self.died(&died, chance).map(|()| Started::NotYet),
+            Err(_) => {
+                self.kill(Cut::Kill, chance);
+                Ok(Started::NotYet)
+            }
         }
     }
 
