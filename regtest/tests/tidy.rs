@@ -65,7 +65,7 @@ const MAP: &[Crate] = &[
     },
     Crate {
         name: "regtest",
-        may_know: &["channel", "journal", "shard", "settlement", "proto", "daemon", "hub", "wallet"],
+        may_know: &["channel", "journal", "shard", "settlement", "proto", "daemon", "hub", "wallet", "sim"],
         must_not: &[],
     },
 ];
