@@ -1,8 +1,6 @@
-//! Runs of the simulator: a fixed set, seeds that once failed, and fresh ones. Each is a whole life of a hub and its wallets.
+//! Runs of the simulator: a fixed set, and seeds that once failed. Each is a whole life of a hub and its wallets.
 
 #![allow(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
-
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sim::chronicle::Chronicle;
 use sim::plan::{Faults, Plan};
@@ -11,12 +9,11 @@ use sim::run::run;
 use sim::seed::Seed;
 
 /// Seeds that found something once, with the faults and steps that showed it, and what it was.
-const KEPT: &[(u64, u64, &str, &str)] = &[];
+const KEPT: &[(u64, u64, &str, &str)] =
+    &[(1, 200, "net", "a coin stayed locked for an opening whose end the desk had not heard of")];
 
 /// The fixed set: so many seeds, from 1.
 const FIXED: u64 = 6;
-/// Time for fresh seeds.
-const FRESH: Duration = Duration::from_secs(45);
 /// Steps of each.
 const STEPS: u64 = 200;
 
@@ -46,19 +43,6 @@ fn the_fixed_seeds_break_no_rule() {
 fn seeds_that_once_failed_break_no_rule() {
     for (seed, steps, faults, _) in KEPT {
         check(&plan(*seed, *steps, faults));
-    }
-}
-
-#[test]
-fn fresh_seeds_break_no_rule() {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let first = u64::try_from(since.as_micros() % 1_000_000_000).unwrap();
-    let began = Instant::now();
-    for seed in first.. {
-        check(&plan(seed, STEPS, "all"));
-        if began.elapsed() > FRESH {
-            return;
-        }
     }
 }
 

@@ -118,7 +118,10 @@ impl Run {
             Act::Stop => self.stop_wallet(number)?,
             Act::OperatorCloses => self.operator_closes()?,
             Act::OperatorRestarts => self.restart_hub()?,
-            Act::Cheat => self.cheat(number)?,
+            Act::Cheat => {
+                let number = self.somebody_who_cheats(number);
+                self.cheat(number)?;
+            }
             Act::Nothing => {}
         }
         Ok(())
@@ -138,6 +141,13 @@ impl Run {
             let call = process.call(ask);
             self.wallets[number].asked.push(asked(call));
         }
+    }
+
+    /// A wallet that is not honest, if there is one.
+    fn somebody_who_cheats(&mut self, otherwise: usize) -> usize {
+        let all: Vec<usize> =
+            (0..self.wallets.len()).filter(|number| !self.wallets[*number].is_honest()).collect();
+        self.chance.people.pick(&all).copied().unwrap_or(otherwise)
     }
 
     fn amount_msat(&mut self) -> u64 {

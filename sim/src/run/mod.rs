@@ -7,6 +7,7 @@ mod mishap;
 mod seats;
 mod windup;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bitcoin::{Address, Amount, Network};
@@ -79,6 +80,8 @@ struct Run {
     /// Mishaps happen. Not any more when the books are closed.
     stormy: bool,
     bitcoind_away: bool,
+    /// Channels in which an old state was found on the chain.
+    punished: BTreeSet<Vec<u8>>,
 }
 
 impl Run {
@@ -149,6 +152,7 @@ impl Run {
             },
             stormy: true,
             bitcoind_away: false,
+            punished: BTreeSet::new(),
             clock,
         }
     }

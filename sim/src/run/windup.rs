@@ -22,6 +22,10 @@ const PAYMENT_BLOCKS: u32 = 400;
 const CLOSING_BLOCKS: u32 = 700;
 /// Blocks before who does not close together closes alone.
 const PATIENCE_BLOCKS: u32 = 30;
+/// What is less than this is not worth a close without the hub's help.
+const WORTH_CLOSING_MSAT: u64 = 2_000_000;
+/// Most that a balance below the dust limit gives up in an agreed close.
+const DUST_SAT: u64 = 354;
 /// Largest page of any list.
 const PAGE: u32 = 500;
 const MSAT: u64 = 1_000;
@@ -173,7 +177,12 @@ impl Run {
                 {
                     continue;
                 }
-                let channels = self.channels(number, false)?;
+                let mut channels = self.channels(number, false)?;
+                self.note_punished(&channels);
+                if self.hub.line == Line::Cut {
+                    // With a hub that is gone for good nobody publishes what is worth nothing to it.
+                    channels.retain(|channel| channel.local_msat >= WORTH_CLOSING_MSAT);
+                }
                 open += channels.len();
                 let closes = [0, 10, PATIENCE_BLOCKS].contains(&blocks);
                 for channel in channels.into_iter().filter(|_| closes) {
@@ -195,7 +204,9 @@ impl Run {
                 let listed = self.ask_operator(|operator| async move {
                     operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
                 })?;
-                open += listed.map_or(0, |listed| listed.channels.len());
+                let channels = listed.map(|listed| listed.channels).unwrap_or_default();
+                self.note_punished(&channels);
+                open += channels.len();
             }
             if open == 0 {
                 return Ok(());
@@ -217,6 +228,15 @@ impl Run {
         Err(Broken::new("no channel is stuck", format!("after {CLOSING_BLOCKS} blocks: {}", left.join("; "))))
     }
 
+    /// Channels in which this party found the other's old state on the chain.
+    fn note_punished(&mut self, channels: &[pb::Channel]) {
+        let by_cheater = channels.iter().filter(|channel| {
+            channel.onchain.as_ref().is_some_and(|close| close.whose() == pb::CommitmentOf::Cheater)
+        });
+        self.punished.extend(by_cheater.map(|channel| channel.channel_id.to_vec()));
+        self.counts.cheats_punished = self.punished.len() as u64;
+    }
+
     // --- The books ---------------------------------------------------------------------------------------------------
 
     fn close_the_books(&mut self) -> Result<(), Broken> {
@@ -226,13 +246,15 @@ impl Run {
         }
         let honest: Vec<bool> = self.wallets.iter().map(super::WalletSeat::is_honest).collect();
         let mut at_risk = Vec::new();
-        let (mut fees, mut given_away) = (Vec::new(), 0);
-        for (number, honest) in honest.iter().enumerate() {
+        let (mut fees, mut given_away, mut dust) = (Vec::new(), 0, 0);
+        for number in 0..self.wallets.len() {
             let channels = self.channels(number, true)?;
             at_risk.push(self.at_risk_msat(&channels));
             given_away += self.coin_given(&channels);
-            fees.push(self.fees_of(&format!("wallet {number}"), &channels));
-            self.counts.cheats_punished += punished(&channels, *honest);
+            dust += channels.len() as u64 * DUST_SAT;
+            fees.push(
+                channels.len() as u64 * DUST_SAT + self.fees_of(&format!("wallet {number}"), &channels),
+            );
         }
         self.books.compare(|wallet| honest[wallet], |wallet| at_risk[wallet])?;
         for (number, _) in honest.iter().enumerate().filter(|(_, honest)| **honest) {
@@ -249,7 +271,7 @@ impl Run {
                 - i128::from(at_risk[number]);
             check_due(&format!("wallet {number}"), found, due)?;
         }
-        self.check_hub(&honest, at_risk.iter().sum(), given_away)
+        self.check_hub(&honest, at_risk.iter().sum(), given_away + dust)
     }
 
     fn check_hub(&mut self, honest: &[bool], at_risk_msat: u64, given_away: u64) -> Result<(), Broken> {
@@ -266,7 +288,6 @@ impl Run {
         let listed =
             self.ask_operator(|operator| async move { operator.list_channels(Request::new(request)).await })?;
         let channels = listed.map(|listed| listed.channels).unwrap_or_default();
-        self.counts.cheats_punished += punished(&channels, true);
         let fees = self.fees_of("hub", &channels);
         let found = balances.on_chain.map_or(0, |coins| coins.confirmed_sat);
         let given = self.books.given(Party::Hub).to_sat();
@@ -323,13 +344,6 @@ fn funding_of(channel: &pb::Channel) -> Option<OutPoint> {
     let funding = channel.funding.as_ref()?;
     let txid = <[u8; 32]>::try_from(funding.txid.as_ref()).ok()?;
     Some(OutPoint { txid: Txid::from_byte_array(txid), vout: funding.index })
-}
-
-fn punished(channels: &[pb::Channel], honest: bool) -> u64 {
-    let by_cheater = |channel: &&pb::Channel| {
-        channel.onchain.as_ref().is_some_and(|close| close.whose() == pb::CommitmentOf::Cheater)
-    };
-    if honest { channels.iter().filter(by_cheater).count() as u64 } else { 0 }
 }
 
 fn check_due(who: &str, found_sat: u64, due_msat: i128) -> Result<(), Broken> {
