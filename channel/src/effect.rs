@@ -202,6 +202,12 @@ pub enum Report {
         /// What is still to be paid.
         unpaid_msat: Msat,
     },
+    /// An output that concerned us was not worth its fee, however long it waited: nobody takes it.
+    OutputGivenUp {
+        outpoint: OutPoint,
+        kind: OutputPart,
+        value_sat: u64,
+    },
 }
 
 /// Why a channel never came to be. Nothing of ours was ever on the chain.

@@ -181,6 +181,9 @@ pub enum ChainEvent {
     /// A transaction that waits for a block spends the funding or one of the outputs above: preimages are read from
     /// it at once, because it may never get into a block (replacement cycling).
     SeenInMempool { transaction: Transaction },
+    /// An output of ours that this final commitment left, or an HTLC transaction of it, was not worth its fee for so long
+    /// that nobody waits for it any more.
+    OutputGivenUp { outpoint: OutPoint },
     /// `Channel::next_deadline` is reached: an HTLC's expiry plus grace (one without output is then given up,
     /// one with an output closes the channel), the last height to claim one, the last to sign an offer that
     /// still waits, or (wallet) the height by which the agreed close had to be in the chain.

@@ -158,6 +158,7 @@ pub fn report_out(report: &Report) -> Kind {
         | Report::CommitmentUndone { .. }
         | Report::OutputSpent { .. }
         | Report::OutputSpendUndone { .. }
+        | Report::OutputGivenUp { .. }
         | Report::PreimageFound { .. } => Kind::ChainStep(chain_step(report)),
         Report::HtlcReceived { htlc_id, payment_hash, amount_msat, stream } => match stream {
             Some(stream) => Kind::StreamTicks(tick(stream, pb::TickStage::Received, amount_msat)),
@@ -223,6 +224,15 @@ fn chain_step(report: &Report) -> event::ChainStep {
             what: "output_spend_undone".to_owned(),
             txid: txid_out(txid),
             outpoint: Some(outpoint_out(outpoint)),
+            ..empty
+        };
+    }
+    if let Report::OutputGivenUp { outpoint, kind, value_sat } = report {
+        return event::ChainStep {
+            what: "output_given_up".to_owned(),
+            outpoint: Some(outpoint_out(outpoint)),
+            value_sat: *value_sat,
+            kind: part_word(*kind).to_owned(),
             ..empty
         };
     }

@@ -184,6 +184,14 @@ pub const BUDGET_DIVISOR: u64 = 2;
 /// that a hundred small ones that go unanswered cost no fortune.
 pub const RESOLUTION_BUDGET: Amount = Amount::from_sat(1_000);
 
+/// Blocks after which an output that cannot be taken by itself, however low the fees, is given up: a week, over which company
+/// or a coin to spare turns up, and fees fall. Counted from the first block that could have held its claim. Its channel must
+/// not stay for ever: a peer could leave any number of such outputs.
+pub const GIVE_UP_BLOCKS: u32 = 1_008;
+
+/// Blocks of those that this process has seen it wait, without a break: a day. What was offline for weeks still tries first.
+pub const GIVE_UP_LOOK_BLOCKS: u32 = 144;
+
 /// A DER signature that is shorter has a chance below 1 in 2^50: what a transaction weighs at least is counted with it.
 pub const SHORTEST_SIGNATURE_BYTES: usize = 64;
 /// Refusals for too low a fee after which one transaction waits for the next block: 16 raises by a quarter are 35 times the

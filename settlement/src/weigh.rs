@@ -21,6 +21,9 @@ pub(crate) const EMPTY_WITNESS: Weight = Weight::from_wu(1);
 /// An input that spends a pay-to-anchor output.
 pub(crate) const ANCHOR_INPUT: Weight = Weight::from_wu(41 * 4 + 1);
 
+/// An input that spends the delayed output of an HTLC transaction (BOLT 3), a witness script of 80 bytes at most.
+pub(crate) const DELAYED_INPUT: Weight = Weight::from_wu(41 * 4 + 1 + 1 + 72 + 1 + 1 + 80);
+
 /// A signature at its longest.
 pub(crate) fn longest_signature() -> u64 {
     u64::try_from(limits::MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX)

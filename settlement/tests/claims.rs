@@ -333,3 +333,57 @@ fn contest_follows_the_tip() {
     assert_eq!(class(Contest::From { height }, 998), ContestClass::From { bucket });
     assert_eq!(class(Contest::From { height }, 999), ContestClass::Now);
 }
+
+/// A balance of this size in the other side's commitment.
+fn balance_of(number: u32, value: u64) -> OwnedClaim {
+    let all = channel(number).their_claims(vec![]);
+    let mut owned = all.into_iter().find(|owned| owned.claim.kind == ClaimKind::ToRemote).unwrap();
+    owned.claim.output.value = sat(value);
+    owned
+}
+
+#[test]
+fn a_balance_too_small_for_an_output_of_its_own_is_taken_with_a_coin_or_in_company() {
+    let (script, keys) = (hub_script(), KeyCoins::new());
+    let floor = limits::FEERATE_FLOOR;
+    let coins = [keys.p2tr(1, 9_000)];
+    let built = |group: &Group, coins: &[BatchCoin]| {
+        let request = ClaimRequest { coins, feerate: floor, ..claim_request(group, HEIGHT, &script) };
+        claim::build(&request, &hub(), &keys)
+    };
+    let accepted = |built: &claim::Built| {
+        let job = claim_job(&built.job).clone();
+        built.job.clone().verify().unwrap();
+        assert!(interpreter_accepts(&job.transaction, &claimed_outputs(&job)), "{job:?}");
+        job.transaction.output[0].value
+    };
+    let alone = group(&[balance_of(0, 449)], HEIGHT).remove(0);
+    assert!(matches!(built(&alone, &[]), Err(BuildError::OverBudget { .. })), "dust would be left");
+    let with_coin = built(&alone, &coins).unwrap();
+    assert!(with_coin.fee <= alone.budget() && accepted(&with_coin) > sat(9_000));
+    let company = group(&[balance_of(0, 449), balance_of(1, 449)], HEIGHT).remove(0);
+    let together = built(&company, &[]).unwrap();
+    assert!(together.coins.is_empty() && accepted(&together) >= script.minimal_non_dust());
+
+    // Half of the least balance pays no coin's input: as a last resort all of it may, but for something left.
+    let least = group(&[balance_of(0, 354)], HEIGHT).remove(0);
+    assert!(built(&least, &coins).is_err());
+    let last = built(&least.as_last_resort(floor), &coins).unwrap();
+    assert!(last.fee > least.budget() && accepted(&last) > sat(9_000));
+    let worthless = group(&[balance_of(0, 60)], HEIGHT).remove(0);
+    assert!(built(&worthless.as_last_resort(floor), &coins).is_err(), "less than its own input costs");
+}
+
+#[test]
+fn what_can_be_taken_by_itself_at_the_lowest_feerate_is_never_small() {
+    let script = hub_script();
+    for value in [354, 400, 449, 452, 460, 500, 1_000, 100_000] {
+        let owned = balance_of(0, value);
+        let group = group(std::slice::from_ref(&owned), HEIGHT).remove(0);
+        let floor = limits::FEERATE_FLOOR;
+        let last = group.as_last_resort(floor);
+        let request = ClaimRequest { feerate: floor, ..claim_request(&last, HEIGHT, &script) };
+        let alone = claim::build(&request, &hub(), &KeyCoins::new());
+        assert_eq!(alone.is_err(), claim::is_small(&owned.claim, &script, floor), "{value}: {alone:?}");
+    }
+}

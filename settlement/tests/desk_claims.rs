@@ -12,7 +12,9 @@ use common::pair::{Commitment, End, Htlc, Pair};
 use common::rig::{Rig, events, strangers_payment};
 use common::settling::{channel, claim_state, claims, forgotten, give, package, settle, spends};
 use common::{interpreter_accepts, sat};
+use settlement::broadcast::PublishError;
 use settlement::desk::{Broadcast, ClaimState};
+use settlement::limits;
 
 /// Two HTLCs each way; those of the hub expire soon.
 fn htlcs(tip: u32) -> Vec<Htlc> {
@@ -293,4 +295,83 @@ fn the_coin_of_a_child_that_another_one_forestalled_pays_for_the_claims_of_its_c
     assert_eq!(child.input[1].previous_output, coin);
     rig.mine(vec![parent, child]);
     assert!(rig.desk.summary().balance.confirmed > Amount::ZERO, "its change");
+}
+
+/// The other side's commitment in a block, in which the hub has this much.
+fn small_balance(rig: &mut Rig, value: u64) -> (Pair, Claim) {
+    let pair = channel(rig, 1);
+    let commitment = pair.commitment(End::Wallet, 7, &[]);
+    rig.mine(vec![commitment.transaction.clone()]);
+    let mut claim = pair.their_claims(&commitment, rig.tip().height).remove(0);
+    claim.output.value = sat(value);
+    give(rig, pair.plan(None, vec![claim.clone()]));
+    (pair, claim)
+}
+
+/// Whether the channel was told to give this up in any of as many blocks.
+fn is_given_up(rig: &mut Rig, claim: &Claim, blocks: u32) -> bool {
+    let expected = ChainEvent::OutputGivenUp { outpoint: claim.outpoint };
+    (0..blocks).any(|_| {
+        rig.mine(vec![]);
+        let told = settle(rig);
+        events(&told).contains(&&expected)
+    })
+}
+
+#[test]
+fn a_balance_that_pays_for_no_output_is_taken_with_a_coin_to_spare() {
+    for value in [354, 449] {
+        let mut rig = Rig::new();
+        rig.receive(30_000);
+        let (pair, claim) = small_balance(&mut rig, value);
+        let sent = claims(&settle(&mut rig)).remove(0);
+        assert!(spends(&sent, &claim) && sent.input.len() == 2);
+        assert!(sent.output[0].value > sat(30_000), "it brings something");
+        assert!(matches!(claim_state(&rig, &pair, &claim), ClaimState::Sent { .. }));
+    }
+    // The only coin is kept for a channel that may have to be closed.
+    let mut rig = Rig::new();
+    rig.receive(30_000);
+    channel(&mut rig, 2);
+    let (_, claim) = small_balance(&mut rig, 449);
+    assert!(claims(&settle(&mut rig)).is_empty());
+    rig.receive(20_000);
+    assert!(spends(&claims(&settle(&mut rig)).remove(0), &claim));
+}
+
+#[test]
+fn what_nothing_takes_for_a_week_is_given_up_and_nothing_that_is_worth_its_fee() {
+    let mut rig = Rig::new();
+    let (pair, claim) = small_balance(&mut rig, 449);
+    settle(&mut rig);
+    assert!(matches!(claim_state(&rig, &pair, &claim), ClaimState::TooDear { .. }));
+    let waits = claim.earliest_height + limits::GIVE_UP_BLOCKS - rig.tip().height;
+    assert!(!is_given_up(&mut rig, &claim, waits - 1));
+    assert!(is_given_up(&mut rig, &claim, 1));
+    // A coin turns up in the end.
+    rig.receive(30_000);
+    assert!(spends(&claims(&settle(&mut rig)).remove(0), &claim));
+    assert!(!is_given_up(&mut rig, &claim, 3));
+
+    // One that pays for itself is never given up, however high the fees that nodes ask for.
+    let mut rig = Rig::new();
+    let (_, claim) = small_balance(&mut rig, 500);
+    let sent = claims(&settle(&mut rig)).remove(0);
+    assert!(spends(&sent, &claim));
+    let refused = Err(PublishError::FeeTooLow { reason: String::new() });
+    for _ in 0..limits::GIVE_UP_BLOCKS + 10 {
+        rig.desk.note_published(sent.compute_txid(), &refused);
+        assert!(!is_given_up(&mut rig, &claim, 1));
+    }
+}
+
+#[test]
+fn a_desk_that_was_away_for_a_week_looks_for_a_day_before_it_gives_up() {
+    let mut rig = Rig::new();
+    let (_, claim) = small_balance(&mut rig, 449);
+    for _ in 0..limits::GIVE_UP_BLOCKS {
+        rig.mine(vec![]);
+    }
+    assert!(!is_given_up(&mut rig, &claim, limits::GIVE_UP_LOOK_BLOCKS));
+    assert!(is_given_up(&mut rig, &claim, 1));
 }

@@ -180,6 +180,10 @@ pub(super) enum Kind {
         refused: Option<FailureReason>,
         deducted_msat: Msat,
     },
+    /// An output that concerns us and is not worth its fee: as if it had never been there.
+    OutputGivenUp {
+        outpoint: OutPoint,
+    },
 }
 
 /// The first input of a channel whose data this side lost.

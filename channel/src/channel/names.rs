@@ -146,6 +146,7 @@ fn command_name(command: &Command) -> &'static str {
             ChainEvent::OutputSpendUndone { .. } => "OutputSpendUndone",
             ChainEvent::OutputSpendFinal { .. } => "OutputSpendFinal",
             ChainEvent::SeenInMempool { .. } => "SeenInMempool",
+            ChainEvent::OutputGivenUp { .. } => "OutputGivenUp",
             ChainEvent::Deadline { .. } => "Deadline",
         },
     }

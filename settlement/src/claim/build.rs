@@ -1,8 +1,8 @@
 //! The transaction of a group of claims.
 //!
 //! HTLC transactions come in pairs, input and output at the same index, as the counterparty signed them; coins and change
-//! follow. Other claims pay the fee themselves and share one output; only to take back HTLCs too small for that a coin is
-//! added. A claim that costs more than it may is left out, by name: it waits until fees fall.
+//! follow. Other claims pay the fee themselves and share one output; only where too little would be left for that a coin is
+//! added, whose change takes what they bring. A claim that costs more than it may is left out, by name.
 
 use bitcoin::{Amount, FeeRate, OutPoint, Script, Transaction, TxOut, Weight};
 use channel::keys::InvalidSignature;
@@ -10,7 +10,6 @@ use channel::signer::{Signer, SignerError};
 
 use super::OwnedClaim;
 use super::balance::{Balanced, Draft, FeePolicy};
-use super::fee::claim_budget;
 use super::group::{Group, lock_time_of, version_of};
 use crate::batch::CoinSigner;
 use crate::fees::{FeeBounds, Unconfirmed, fee_for};
@@ -26,8 +25,8 @@ pub struct ClaimRequest<'a> {
     pub group: &'a Group,
     /// The chain's tip: the transaction can be in the next block.
     pub tip: u32,
-    /// Confirmed coins that may be added where the claims cannot pay the fee themselves ([`Group::may_need_coins`]): an
-    /// unconfirmed one would make a version-3 claim depend on another transaction.
+    /// Confirmed coins that may be added where the claims cannot pay the fee themselves (see [`Group::may_need_coins`]) or
+    /// what they leave is no output: an unconfirmed one would make a version-3 claim depend on another transaction.
     pub coins: &'a [BatchCoin],
     /// Where the claims' value, or the coins' change, goes.
     pub script: &'a Script,
@@ -112,11 +111,8 @@ pub fn build(
     signer: &dyn Signer,
     coin_signer: &dyn CoinSigner,
 ) -> Result<Built, BuildError> {
-    let (kept, left_out): (Vec<&OwnedClaim>, Vec<&OwnedClaim>) = request
-        .group
-        .claims()
-        .iter()
-        .partition(|owned| is_economic(owned, request.bounds.clamp(request.feerate)));
+    let (kept, left_out): (Vec<&OwnedClaim>, Vec<&OwnedClaim>) =
+        request.group.claims().iter().partition(|owned| is_economic(owned, request));
     if kept.is_empty() {
         return Err(BuildError::Uneconomic);
     }
@@ -126,7 +122,7 @@ pub fn build(
         .ok_or(BuildError::ImpossibleSum)?;
     let paired: Vec<TxOut> = claims().filter_map(|claim| claim.paired_output().cloned()).collect();
     let pays_itself = paired.is_empty();
-    let budget = request.budget.min(claim_budget(claims()));
+    let budget = request.budget.min(request.group.budget_of(claims()));
     let version = version_of(claims());
     let draft = Draft {
         version,
@@ -149,9 +145,16 @@ pub fn build(
         parent: Weight::ZERO,
     };
     let balanced = if pays_itself {
-        let alone = balance_alone(&draft, &policy);
-        let resolves = request.group.may_need_coins() && !request.coins.is_empty();
-        if alone.is_err() && resolves { draft.balance(request.coins, &policy) } else { alone }
+        match balance_alone(&draft, &policy) {
+            Err(_) if !request.coins.is_empty() && request.group.may_need_coins() => {
+                draft.balance(request.coins, &policy)
+            }
+            // Why it does not pay for itself says more than why coins do not help.
+            Err(error) if !request.coins.is_empty() => {
+                draft.balance(request.coins, &policy).map_err(|_| error)
+            }
+            alone => alone,
+        }
     } else {
         draft.balance(request.coins, &policy)
     }?;
@@ -186,9 +189,10 @@ fn balance_alone(draft: &Draft<'_>, policy: &FeePolicy<'_>) -> Result<Balanced, 
 }
 
 /// Whether what the claim adds to the fee is within what the claim adds to the budget.
-fn is_economic(owned: &OwnedClaim, feerate: FeeRate) -> bool {
+fn is_economic(owned: &OwnedClaim, request: &ClaimRequest<'_>) -> bool {
+    let feerate = request.bounds.clamp(request.feerate);
     let cost = fee_for(feerate, weigh::claim(&owned.claim));
-    cost <= claim_budget(std::iter::once(&owned.claim))
+    cost <= request.group.budget_of(std::iter::once(&owned.claim))
 }
 
 fn sign(
@@ -206,7 +210,9 @@ fn sign(
     if !coins.is_empty() {
         let claimed = claims.iter().map(|owned| owned.claim.output.clone());
         let prevouts: Vec<TxOut> = claimed.chain(coins.iter().map(|coin| coin.output.clone())).collect();
-        witnesses.extend(coin_signer.sign_coins(&transaction, &prevouts)?);
+        let signed = coin_signer.sign_coins(&transaction, &prevouts)?;
+        // Claims are the channel's to sign, whatever their scripts look like to whoever holds the coins.
+        witnesses.extend(signed.into_iter().filter(|(index, _)| *index >= claims.len()));
     }
     for (index, witness) in witnesses {
         if let Some(input) = transaction.input.get_mut(index) {

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, Script, Weight};
+use bitcoin::{Amount, FeeRate, OutPoint, Script, Weight};
 use channel::claim::{Claim, ClaimKind, Contest};
 use channel::ids::OwnerId;
 
 use super::OwnedClaim;
 use super::fee::claim_budget;
+use super::worth::last_budget;
 use crate::limits;
 use crate::weigh;
 
@@ -86,6 +87,8 @@ struct Key {
 pub struct Group {
     claims: Vec<OwnedClaim>,
     class: ContestClass,
+    /// Anything that leaves something is right: at this feerate, the lowest.
+    last_resort: Option<FeeRate>,
 }
 
 impl Group {
@@ -121,7 +124,26 @@ impl Group {
 
     /// The most that its fee may be.
     pub fn budget(&self) -> Amount {
-        claim_budget(self.claims.iter().map(|owned| &owned.claim))
+        self.budget_of(self.claims.iter().map(|owned| &owned.claim))
+    }
+
+    /// The most that taking these of its claims may cost.
+    pub(super) fn budget_of<'a>(&self, claims: impl Iterator<Item = &'a Claim>) -> Amount {
+        match self.last_resort {
+            None => claim_budget(claims),
+            Some(floor) => last_budget(claims, floor),
+        }
+    }
+
+    /// The same claims at `floor`, the lowest feerate there is: no patience makes them cheaper, so their fee may be all
+    /// but what still leaves something. For claims that are not worth half of their value in fees.
+    pub fn as_last_resort(&self, floor: FeeRate) -> Self {
+        Self { last_resort: Some(floor), ..self.clone() }
+    }
+
+    /// The feerate of a last resort; none of a group that follows the fees.
+    pub fn last_resort(&self) -> Option<FeeRate> {
+        self.last_resort
     }
 
     /// What its transaction weighs with one output to `script` and, where the claims cannot pay the fee themselves, one
@@ -132,8 +154,8 @@ impl Group {
         weigh::FIXED + weigh::output(script) + coin + claims
     }
 
-    /// Whether coins are of use: always for HTLC transactions, and for HTLCs that we offered and that may be worth less
-    /// than what takes them back.
+    /// Whether any coin may be added: always for HTLC transactions, and for HTLCs that we offered and that may be worth less
+    /// than what takes them back. Others get none but those to spare.
     pub fn may_need_coins(&self) -> bool {
         let offered = |owned: &OwnedClaim| matches!(owned.claim.kind, ClaimKind::HtlcTimeout { .. });
         self.needs_coins() || self.claims.iter().any(offered)
@@ -203,7 +225,8 @@ fn split(key: Key, mut claims: Vec<&OwnedClaim>) -> Vec<Group> {
                 weight += more;
             }
             None => {
-                groups.push(Group { claims: vec![owned.clone()], class: key.class });
+                let claims = vec![owned.clone()];
+                groups.push(Group { claims, class: key.class, last_resort: None });
                 weight = more;
             }
         }

@@ -16,6 +16,7 @@ mod build;
 mod child;
 mod fee;
 mod group;
+mod worth;
 
 use channel::bytes::KeyId;
 use channel::claim::Claim;
@@ -25,6 +26,7 @@ pub use build::{BuildError, Built, ClaimRequest, build};
 pub use child::{BuiltChild, ChildRequest, anchor_of, build_child, package_weight};
 pub use fee::{Bid, FeeTarget, claim_budget, commitment_budget, feerate, raised, target_blocks};
 pub use group::{ContestClass, Group, group};
+pub use worth::is_small;
 
 pub(crate) use balance::COIN_SEQUENCE;
 pub(crate) use group::{lock_time_of, version_of};

@@ -68,6 +68,7 @@ impl Undo {
             | ChainEvent::OutputSpendUndone { .. }
             | ChainEvent::OutputSpendFinal { .. }
             | ChainEvent::SeenInMempool { .. }
+            | ChainEvent::OutputGivenUp { .. }
             | ChainEvent::Deadline { .. } => None,
         }
     }

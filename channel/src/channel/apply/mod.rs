@@ -101,6 +101,7 @@ impl State {
             Kind::OutputUndone { outpoint } => self.output_undone(*outpoint, out),
             Kind::OutputFinal { outpoint } => self.output_final(*outpoint, out),
             Kind::PreimagesSeen { preimages } => self.preimages_seen(preimages, out),
+            Kind::OutputGivenUp { outpoint } => self.output_given_up(*outpoint, out),
             Kind::FundingReplaced => self.funding_replaced(out),
         }
     }

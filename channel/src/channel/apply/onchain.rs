@@ -111,6 +111,24 @@ impl State {
         self.progress(out);
     }
 
+    /// The output is not worth what taking it costs. It concerns nobody any more: an HTLC of ours in it fails upstream, for
+    /// less than a fee is at stake.
+    pub(super) fn output_given_up(&mut self, outpoint: OutPoint, out: &mut Out<'_>) {
+        let Some(onchain) = &mut self.onchain else { return };
+        let output = onchain.outputs.remove(&outpoint).expect(KNOWN);
+        let Some(onchain) = &self.onchain else { return };
+        if let Some(kind) = onchain.kind(&output.part) {
+            out.report(Report::OutputGivenUp { outpoint, kind, value_sat: output.output.value.to_sat() });
+        }
+        if let Part::Htlc { spec, .. } = output.part
+            && !onchain.offered_by_us(&spec)
+        {
+            out.effects.extend(self.received_ended(spec.id, false));
+        }
+        out.push(Effect::PlanChanged);
+        self.progress(out);
+    }
+
     /// The counterparty showed preimages: each is worth money upstream at once.
     pub(super) fn preimages_seen(&mut self, preimages: &[(u64, Preimage)], out: &mut Out<'_>) {
         for (id, preimage) in preimages {

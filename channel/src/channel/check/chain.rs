@@ -69,6 +69,7 @@ impl Channel {
             ChainEvent::OutputSpendUndone { outpoint, txid } => self.check_output_undone(outpoint, txid),
             ChainEvent::OutputSpendFinal { outpoint, txid, .. } => self.check_output_final(outpoint, txid),
             ChainEvent::SeenInMempool { transaction } => self.check_mempool(&transaction),
+            ChainEvent::OutputGivenUp { outpoint } => self.check_given_up(outpoint),
             ChainEvent::Deadline { height } => {
                 let reached = |deadline: Option<u32>| deadline.is_some_and(|deadline| deadline <= height);
                 if reached(self.htlc_deadline()) {

@@ -231,6 +231,16 @@ impl Channel {
         }
     }
 
+    /// Nobody takes the output. Of a commitment that may still be undone nothing is given up.
+    pub(super) fn check_given_up(&self, outpoint: OutPoint) -> Verdict {
+        match self.known_output(outpoint) {
+            Some((onchain, output)) if onchain.is_final && output.spend.is_none() => {
+                decided(Kind::OutputGivenUp { outpoint })
+            }
+            Some(_) | None => Ok(Checked::Nothing),
+        }
+    }
+
     /// A transaction that waits for a block: preimages in it count at once.
     pub(super) fn check_mempool(&self, transaction: &Transaction) -> Verdict {
         let preimages = self.preimages_in(transaction);

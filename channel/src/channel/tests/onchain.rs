@@ -491,3 +491,44 @@ fn people_see_each_output_from_its_block_to_its_final_spend() {
     let value: Amount = outputs.iter().map(|output| output.value).sum();
     assert_eq!(value.to_sat(), 600_000 - 10_100 + 20_000);
 }
+
+#[test]
+fn an_output_that_is_given_up_keeps_its_channel_no_longer_once_the_commitment_is_final() {
+    let mut world = funded();
+    publish(&mut world, Who::Hub);
+    let outpoint = world.open_claims(Who::Wallet)[0].outpoint;
+    let given_up = ChainEvent::OutputGivenUp { outpoint };
+    world.pair.wallet.chain(given_up.clone()).unwrap();
+    assert_eq!(world.open_claims(Who::Wallet).len(), 1, "the commitment may still be undone");
+    world.mine_empty(FINAL_DEPTH);
+    assert!(!world.is_closed(Who::Wallet));
+    world.pair.wallet.chain(given_up.clone()).unwrap();
+    assert!(world.is_closed(Who::Wallet) && world.is_finished(Who::Wallet));
+    assert_eq!(world.pair.wallet.channel().view().paid_sat, 0, "nobody took it");
+    assert!(world.open_claims(Who::Wallet).is_empty());
+    let report = Report::OutputGivenUp { outpoint, kind: OutputPart::ToRemote, value_sat: 400_000 };
+    assert!(world.pair.wallet.reports.contains(&report), "and it is named");
+    world.pair.wallet.chain(given_up).unwrap();
+}
+
+#[test]
+fn an_offered_htlc_whose_output_is_given_up_fails_upstream_and_a_spent_output_is_not_given_up() {
+    let mut world = busy();
+    publish(&mut world, Who::Hub);
+    world.mine_empty(FINAL_DEPTH);
+    let claims = world.open_claims(Who::Hub);
+    let timeout = claims.iter().find(|claim| is_timeout(claim.kind)).unwrap().outpoint;
+    assert!(!results(&mut world, Who::Hub).iter().any(|(which, _)| *which == key(1)));
+    world.pair.hub.chain(ChainEvent::OutputGivenUp { outpoint: timeout }).unwrap();
+    assert!(results(&mut world, Who::Hub).contains(&(key(1), TIMED_OUT)));
+    assert!(!world.is_closed(Who::Hub), "its balance is still there");
+
+    world.mine_empty(200);
+    let balance = world.due_claims(Who::Hub);
+    let taken = world.take_each(Who::Hub, &balance);
+    assert_eq!(world.mine(taken), balance.len());
+    for claim in balance {
+        world.pair.hub.chain(ChainEvent::OutputGivenUp { outpoint: claim.outpoint }).unwrap();
+    }
+    assert!(world.pair.hub.channel().view().onchain.is_some_and(|onchain| !onchain.outputs.is_empty()));
+}

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{OutPoint, Txid};
-use channel::claim::Claim;
+use bitcoin::{Amount, OutPoint, Script, Txid};
+use channel::claim::{Claim, OnchainPlan};
 use channel::ids::OwnerId;
 
 use super::attempt::{Attempt, Draft, Paid, Refused, at_most, bid};
 use super::{ClaimState, Purse};
 use crate::claim::{
-    Bid, BuildError, ClaimRequest, FeeTarget, Group, OwnedClaim, build, group, target_blocks,
+    Bid, BuildError, Built, ClaimRequest, FeeTarget, Group, OwnedClaim, build, group, target_blocks,
 };
 use crate::desk::{Broadcast, Desk, DeskReport, Moment, Outcome};
 use crate::fees::Unconfirmed;
@@ -164,6 +164,7 @@ impl Desk {
         free
     }
 
+    /// Builds a group; what costs more than half of its value at these fees, at the lowest.
     fn draft_group(
         &mut self,
         group: &Group,
@@ -173,96 +174,123 @@ impl Desk {
         purse: &mut Purse,
         drafts: &mut Vec<(Draft, CloseJob)>,
     ) -> Drafted {
-        let tip = self.memory.tip().height;
         let script = self.wallet.change_script();
-        let target = FeeTarget {
-            deadline: group.deadline(),
-            tip,
-            estimate: now.estimates.within(target_blocks(group.deadline(), tip)),
-            last: None,
-            bounds: self.config.fees,
-            budget: group.budget(),
-            pressing: group.budget(),
-            weight: group.weight(&script),
-        };
-        let (wanted, budget) = bid(target, old.as_ref().map(|old| old.paid), None);
-        let feerate = match (wanted, &old) {
-            (Bid::Publish(feerate) | Bid::Replace(feerate), _) => feerate,
-            (Bid::Keep, Some(old)) if old.splits => old.paid.feerate(),
-            (Bid::Keep, _) | (Bid::TooDear { .. }, Some(_)) => return Drafted::Done,
-            (Bid::TooDear { lowest, budget }, None) => {
-                let state = ClaimState::TooDear { lowest, budget };
-                self.settling
-                    .claim_states
-                    .extend(group.outpoints().map(|outpoint| (outpoint, state.clone())));
+        let look = Look { now, stale, script: &script };
+        let mut built = self.build_group(group, old.as_ref(), &look, purse);
+        if old.is_none() && built.as_ref().is_err_and(|why| *why != Unbuilt::Kept) {
+            let last = group.as_last_resort(self.config.fees.floor());
+            if let Ok(cheapest) = self.build_group(&last, None, &look, purse) {
+                built = Ok(cheapest);
+            }
+        }
+        let built = match built {
+            Ok(built) => built,
+            Err(Unbuilt::Kept) => return Drafted::Done,
+            // What is out stays out.
+            Err(Unbuilt::Failed(BuildError::NotEnoughCoins { .. })) if old.is_some() => {
+                return Drafted::LacksCoins;
+            }
+            Err(_) if old.is_some() => return Drafted::Done,
+            Err(why) => {
+                let state = why.state();
+                let states = group.outpoints().map(|outpoint| (outpoint, state.clone()));
+                self.settling.claim_states.extend(states);
                 return Drafted::Done;
             }
         };
+        purse.take(&built.coins);
+        let CloseJob::Claim(job) = &built.job else { return Drafted::Done };
+        let (claims, left_out): (Vec<OwnedClaim>, Vec<OwnedClaim>) =
+            group.claims().iter().cloned().partition(|owned| built.claimed.contains(&owned.claim.outpoint));
+        let attempt = Attempt {
+            txid: job.transaction.compute_txid(),
+            claims,
+            paid: Paid {
+                coins: built.coins.clone(),
+                fee: built.fee,
+                weight: built.weight,
+                parent: bitcoin::Weight::ZERO,
+                refused: None,
+                tries: old.as_ref().map_or(0, |old| old.paid.tries),
+            },
+        };
+        let replaces = old.iter().map(|old| old.txid).collect();
+        drafts.push((Draft::Claims { attempt, replaces }, built.job));
+        let left = left_out.iter().map(|owned| (owned.claim.outpoint, ClaimState::Uneconomic));
+        self.settling.claim_states.extend(left);
+        if old.is_none() {
+            // Among themselves they may be worth a lower feerate. They are fewer each time.
+            for group in crate::claim::group(&left_out, self.memory.tip().height) {
+                self.draft_group(&group, None, now, stale, purse, drafts);
+            }
+        }
+        Drafted::Done
+    }
+
+    /// A group's transaction at the feerate that is right now.
+    fn build_group(
+        &self,
+        group: &Group,
+        old: Option<&Old<'_>>,
+        look: &Look<'_>,
+        purse: &Purse,
+    ) -> Result<Built, Unbuilt> {
+        let (tip, bounds) = (self.memory.tip().height, self.config.fees);
+        // At the lowest feerate time changes nothing.
+        let deadline = group.deadline().filter(|_| group.last_resort().is_none());
+        let estimate = look.now.estimates.within(target_blocks(deadline, tip));
+        let target = FeeTarget {
+            deadline,
+            tip,
+            estimate: group.last_resort().unwrap_or(estimate),
+            last: None,
+            bounds,
+            budget: group.budget(),
+            pressing: group.budget(),
+            weight: group.weight(look.script),
+        };
+        let (wanted, budget) = bid(target, old.map(|old| old.paid), None);
+        let feerate = match (wanted, old) {
+            (Bid::Publish(feerate) | Bid::Replace(feerate), _) => feerate,
+            (Bid::Keep, Some(old)) if old.splits => old.paid.feerate(),
+            (Bid::Keep, _) | (Bid::TooDear { .. }, Some(_)) => return Err(Unbuilt::Kept),
+            (Bid::TooDear { lowest, budget }, None) => return Err(Unbuilt::TooDear { lowest, budget }),
+        };
         let spends: BTreeSet<OutPoint> = group.outpoints().collect();
-        let conflicts = stale.iter().filter(|old| !old.spends.is_disjoint(&spends));
-        let own = old.as_ref().filter(|old| old.paid.refused.is_none());
+        let conflicts = look.stale.iter().filter(|old| !old.spends.is_disjoint(&spends));
+        let own = old.filter(|old| old.paid.refused.is_none());
         let replaces: Vec<Unconfirmed> =
             conflicts.map(|old| old.outbid).chain(own.map(|old| old.paid.as_unconfirmed())).collect();
-        let own_coins: &[OutPoint] = old.as_ref().map_or(&[], |old| &old.paid.coins);
-        let coins = purse.for_attempt(own_coins, 0);
-        let built = at_most(feerate, self.config.fees.floor(), |feerate| {
+        let own_coins: &[OutPoint] = old.map_or(&[], |old| &old.paid.coins);
+        let coins = if group.may_need_coins() {
+            purse.for_attempt(own_coins, 0)
+        } else {
+            purse.to_spare(own_coins, self.coins_kept())
+        };
+        let built = at_most(feerate, bounds.floor(), |feerate| {
             let request = ClaimRequest {
                 group,
                 tip,
                 coins: &coins,
-                script: &script,
+                script: look.script,
                 feerate,
                 budget,
-                bounds: self.config.fees,
+                bounds,
                 replaces: &replaces,
             };
             build(&request, self.settling.signer.as_ref(), &self.wallet)
         });
-        match built {
-            Ok(built) => {
-                purse.take(&built.coins);
-                let CloseJob::Claim(job) = &built.job else { return Drafted::Done };
-                let claims =
-                    group.claims().iter().filter(|owned| built.claimed.contains(&owned.claim.outpoint));
-                let attempt = Attempt {
-                    txid: job.transaction.compute_txid(),
-                    claims: claims.cloned().collect(),
-                    paid: Paid {
-                        coins: built.coins.clone(),
-                        fee: built.fee,
-                        weight: built.weight,
-                        parent: bitcoin::Weight::ZERO,
-                        refused: None,
-                        tries: old.as_ref().map_or(0, |old| old.paid.tries),
-                    },
-                };
-                let left = built.left_out.iter().map(|outpoint| (*outpoint, ClaimState::Uneconomic));
-                self.settling.claim_states.extend(left);
-                let replaces = old.iter().map(|old| old.txid).collect();
-                drafts.push((Draft::Claims { attempt, replaces }, built.job));
-            }
-            // What is out stays out.
-            Err(BuildError::NotEnoughCoins { .. }) if old.is_some() => return Drafted::LacksCoins,
-            Err(_) if old.is_some() => {}
-            Err(error) => {
-                let state = match error {
-                    BuildError::Uneconomic => ClaimState::Uneconomic,
-                    BuildError::NotEnoughCoins { missing } => ClaimState::NoCoin { missing },
-                    BuildError::OverBudget { needed, allowed } => {
-                        ClaimState::TooDear { lowest: needed, budget: allowed }
-                    }
-                    BuildError::NoAnchor
-                    | BuildError::ImpossibleSum
-                    | BuildError::Signer(_)
-                    | BuildError::Signature(_)
-                    | BuildError::Coin(_) => ClaimState::Faulty { why: error.to_string() },
-                };
-                self.settling
-                    .claim_states
-                    .extend(group.outpoints().map(|outpoint| (outpoint, state.clone())));
-            }
-        }
-        Drafted::Done
+        built.map_err(Unbuilt::Failed)
+    }
+
+    /// Coins that small claims leave: one for each channel that may have to be closed, and for each that is closed and
+    /// has a commitment or HTLCs to pay for.
+    fn coins_kept(&self) -> usize {
+        let open = usize::try_from(self.reserve().needed_coins).unwrap_or(usize::MAX);
+        let needs = |plan: &&OnchainPlan| {
+            plan.publish.is_some() || plan.claims.iter().any(|claim| claim.paired_output().is_some())
+        };
+        open.saturating_add(self.settling.plans.values().filter(needs).count())
     }
 
     pub(super) fn take_claim_attempt(
@@ -312,6 +340,48 @@ enum Drafted {
     Done,
     /// No coin is left for what would take the place of an attempt.
     LacksCoins,
+}
+
+/// What one look at the claims goes by.
+struct Look<'a> {
+    now: &'a Moment,
+    stale: &'a [Stale],
+    script: &'a Script,
+}
+
+/// Why a group has no transaction, or no other one.
+#[derive(Debug, PartialEq, Eq)]
+enum Unbuilt {
+    /// What is out pays enough.
+    Kept,
+    /// Its claims are not worth the lowest feerate.
+    TooDear {
+        lowest: Amount,
+        budget: Amount,
+    },
+    Failed(BuildError),
+}
+
+impl Unbuilt {
+    /// As people see it.
+    fn state(self) -> ClaimState {
+        match self {
+            Self::Kept => ClaimState::Pending,
+            Self::TooDear { lowest, budget } => ClaimState::TooDear { lowest, budget },
+            Self::Failed(error) => match error {
+                BuildError::Uneconomic => ClaimState::Uneconomic,
+                BuildError::NotEnoughCoins { missing } => ClaimState::NoCoin { missing },
+                BuildError::OverBudget { needed, allowed } => {
+                    ClaimState::TooDear { lowest: needed, budget: allowed }
+                }
+                BuildError::NoAnchor
+                | BuildError::ImpossibleSum
+                | BuildError::Signer(_)
+                | BuildError::Signature(_)
+                | BuildError::Coin(_) => ClaimState::Faulty { why: error.to_string() },
+            },
+        }
+    }
 }
 
 /// The attempt that a draft takes the place of.

@@ -18,6 +18,7 @@ mod attempt;
 mod claims;
 mod commitments;
 pub(super) mod gate;
+mod give_up;
 mod mempool;
 mod ready;
 mod status;
@@ -69,6 +70,8 @@ pub(super) struct Settling {
     /// Claims that were in a transaction which broke a rule: each is built alone, so that one of them keeps nobody
     /// else's waiting.
     alone: BTreeSet<OutPoint>,
+    /// Claims that cannot be taken by themselves and that nothing takes, by the tip at which that was first so.
+    hopeless: BTreeMap<OutPoint, u32>,
     /// Transactions of the mempool that channels were told of.
     told: BTreeMap<OwnerId, BTreeSet<Txid>>,
     /// Something changed since the last look.
@@ -95,6 +98,15 @@ impl Purse {
         let mut free: Vec<&BatchCoin> = self.free.values().collect();
         free.sort_by_key(|coin| std::cmp::Reverse((coin.output.value, coin.outpoint)));
         free.truncate(free.len().saturating_sub(others).max(1));
+        let own = own.iter().filter_map(|outpoint| self.reserved.get(outpoint));
+        free.into_iter().chain(own).cloned().collect()
+    }
+
+    /// The same for what can wait: the largest coins stay.
+    fn to_spare(&self, own: &[OutPoint], kept: usize) -> Vec<BatchCoin> {
+        let mut free: Vec<&BatchCoin> = self.free.values().collect();
+        free.sort_by_key(|coin| (coin.output.value, coin.outpoint));
+        free.truncate(free.len().saturating_sub(kept));
         let own = own.iter().filter_map(|outpoint| self.reserved.get(outpoint));
         free.into_iter().chain(own).cloned().collect()
     }
@@ -127,6 +139,7 @@ impl Settling {
             commitment_states: BTreeMap::new(),
             claim_states: BTreeMap::new(),
             alone: BTreeSet::new(),
+            hopeless: BTreeMap::new(),
             told: BTreeMap::new(),
             wanted: false,
             first_look: None,
@@ -220,6 +233,7 @@ impl Desk {
         self.draft_commitments(now, &mut purse, &mut drafts, &mut outcome);
         self.send(drafts, &mut outcome);
         self.verify_unpaid(&mut outcome);
+        self.give_up(&mut outcome);
         let replaced = |txid| !self.settling.claims.contains_key(&txid);
         let gone: Vec<Txid> = stale.into_iter().map(|old| old.txid).filter(|txid| replaced(*txid)).collect();
         for txid in gone {
