@@ -9,8 +9,7 @@ use sim::run::run;
 use sim::seed::Seed;
 
 /// Seeds that found something once, with the faults and steps that showed it, and what it was.
-const KEPT: &[(u64, u64, &str, &str)] =
-    &[(1, 200, "net", "a coin stayed locked for an opening whose end the desk had not heard of")];
+const KEPT: &[(u64, u64, &str, &str)] = &[];
 
 /// The fixed set: so many seeds, from 1.
 const FIXED: u64 = 6;

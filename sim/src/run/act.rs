@@ -69,8 +69,8 @@ impl Run {
         let weights = ACTS.map(|(_, weight)| weight);
         // A new world needs coins and channels first.
         let index = match self.counts.steps {
-            step if step % 5 == 1 && step < 40 => 2,
-            step if step % 5 == 3 && step < 60 => 3,
+            step if step % 5 == 1 && step < 20 => 2,
+            step if step % 5 == 3 && step < 30 => 3,
             _ => self.chance.people.weighted(&weights).unwrap_or(0),
         };
         let number = self.chance.people.below(self.wallets.len());

@@ -13,6 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bitcoin::{Address, Amount, Network};
 use proto::hub::v1 as pb;
 use proto::hub::v1::operator_server::Operator;
+use proto::wallet::v1 as wallet_pb;
+use proto::wallet::v1::wallet_server::Wallet;
 use tonic::Request;
 
 use crate::audit::{Books, Broken, Party};
@@ -33,6 +35,11 @@ const LAST_EVENTS: usize = 300;
 const HUB_COINS: (u32, Amount) = (8, Amount::from_sat(20_000_000));
 /// What everybody makes everybody wait: short, so that runs see its end.
 const DELAY_BLOCKS: u16 = 48;
+/// What each wallet begins with, and its first channels.
+const FIRST_PURSE: Amount = Amount::from_sat(2_000_000);
+const FIRST_CHANNEL_SAT: u64 = 600_000;
+/// As deep as everybody wants fundings to be.
+const FIRST_BLOCKS: u32 = 4;
 /// Most polls of tasks in one turn.
 const MOST_POLLS: u64 = 8;
 /// Rounds after which a world that never rests is taken to be stuck.
@@ -182,7 +189,48 @@ impl Run {
         for number in 0..self.wallets.len() {
             self.start_wallet(number)?;
         }
-        self.settle()
+        self.settle()?;
+        self.first_channels()
+    }
+
+    /// Everybody begins with coins, a channel to pay with, and one to be paid by.
+    fn first_channels(&mut self) -> Result<(), Broken> {
+        for number in 0..self.wallets.len() {
+            let address = self.ask_wallet(number, |service| async move {
+                service.new_address(Request::new(wallet_pb::NewAddressRequest {})).await
+            })?;
+            if let Some(answer) = address {
+                self.fund(Party::Wallet(number), &answer.address, FIRST_PURSE)?;
+            }
+        }
+        self.block_for_all()?;
+        for number in 0..self.wallets.len() {
+            let request =
+                wallet_pb::OpenChannelRequest { amount_sat: FIRST_CHANNEL_SAT, ..Default::default() };
+            self.ask_wallet(
+                number,
+                |service| async move { service.open_channel(Request::new(request)).await },
+            )?;
+            let request =
+                wallet_pb::RequestInboundRequest { amount_sat: FIRST_CHANNEL_SAT, ..Default::default() };
+            self.ask_wallet(number, |service| async move {
+                service.request_inbound(Request::new(request)).await
+            })?;
+        }
+        for _ in 0..FIRST_BLOCKS {
+            self.block_for_all()?;
+        }
+        Ok(())
+    }
+
+    /// A block that everybody sees.
+    fn block_for_all(&mut self) -> Result<(), Broken> {
+        self.mine(1);
+        for _ in 0..2 {
+            self.advance(1_000);
+            self.settle()?;
+        }
+        Ok(())
     }
 
     /// One thing that somebody does, or that happens, and a while of work for everybody.
