@@ -207,6 +207,17 @@ impl Run {
                 let channels = listed.map(|listed| listed.channels).unwrap_or_default();
                 self.note_punished(&channels);
                 open += channels.len();
+                for channel in channels.into_iter().filter(|_| blocks == PATIENCE_BLOCKS) {
+                    // Whoever cheated and never came back is not waited for.
+                    let request = pb::CloseChannelRequest {
+                        channel_id: channel.channel_id,
+                        force: true,
+                        ..Default::default()
+                    };
+                    self.ask_operator(|operator| async move {
+                        operator.close_channel(Request::new(request)).await
+                    })?;
+                }
             }
             if open == 0 {
                 return Ok(());
