@@ -2,6 +2,7 @@
 
 use bitcoin::Amount;
 use proto::hub::v1 as hub_pb;
+use proto::request_id::RequestId;
 use proto::wallet::v1 as pb;
 use proto::wallet::v1::wallet_server::Wallet;
 use tonic::Request;
@@ -311,11 +312,21 @@ impl Run {
         }
         self.note("people", format_args!("the operator closes {} channels, force {force}", channels.len()));
         for channel in channels {
-            let request =
-                hub_pb::CloseChannelRequest { channel_id: channel.channel_id, force, ..Default::default() };
-            // Refused where there is nothing to close.
-            self.ask_operator(|operator| async move { operator.close_channel(Request::new(request)).await })?;
+            self.operator_closes_one(channel.channel_id, force)?;
         }
+        Ok(())
+    }
+
+    /// Refused where there is nothing to close.
+    pub(super) fn operator_closes_one(
+        &mut self,
+        channel_id: bytes::Bytes,
+        force: bool,
+    ) -> Result<(), Broken> {
+        use proto::hub::v1::operator_server::Operator;
+        let request_id = RequestId::new(self.clock.now_ms(), self.chance.people.bytes()).to_string();
+        let request = hub_pb::CloseChannelRequest { channel_id, request_id, force };
+        self.ask_operator(|operator| async move { operator.close_channel(Request::new(request)).await })?;
         Ok(())
     }
 

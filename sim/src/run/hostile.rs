@@ -91,9 +91,7 @@ impl Run {
             operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
         })?;
         for channel in listed.map(|listed| listed.channels).unwrap_or_default() {
-            let request =
-                pb::CloseChannelRequest { channel_id: channel.channel_id, force: true, ..Default::default() };
-            self.ask_operator(|operator| async move { operator.close_channel(Request::new(request)).await })?;
+            self.operator_closes_one(channel.channel_id, true)?;
         }
         // Whoever cheats lets nothing hold it up.
         self.ask_operator(|operator| async move {

@@ -209,14 +209,7 @@ impl Run {
                 open += channels.len();
                 for channel in channels.into_iter().filter(|_| blocks == PATIENCE_BLOCKS) {
                     // Whoever cheated and never came back is not waited for.
-                    let request = pb::CloseChannelRequest {
-                        channel_id: channel.channel_id,
-                        force: true,
-                        ..Default::default()
-                    };
-                    self.ask_operator(|operator| async move {
-                        operator.close_channel(Request::new(request)).await
-                    })?;
+                    self.operator_closes_one(channel.channel_id, true)?;
                 }
             }
             if open == 0 {
