@@ -5,7 +5,7 @@ use channel::event::Event;
 
 use crate::chronicle::Pair;
 
-/// Pairs that no run can reach, and why.
+/// Pairs that no run can reach, and why. None is ruled out yet, so what counts as reachable is more than what is.
 const UNREACHABLE: &[(&str, &[(&str, &str)])] = &[];
 
 /// Whether some run could reach the pair.
@@ -19,20 +19,4 @@ pub fn reachable() -> impl Iterator<Item = Pair> {
         .into_iter()
         .flat_map(|phase| Event::NAMES.into_iter().map(move |event| (phase, event)))
         .filter(|pair| is_reachable(*pair))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_cannot_be_reached_is_named_rightly_and_with_a_reason() {
-        for (phase, events) in UNREACHABLE {
-            assert!(Channel::PHASES.contains(phase), "{phase}");
-            for (event, reason) in *events {
-                assert!(Event::NAMES.contains(event), "{event}");
-                assert!(reason.len() > 10, "{phase} {event}");
-            }
-        }
-    }
 }
