@@ -18,8 +18,9 @@ const AMOUNTS: [(u64, u64); 5] =
     [(1, 2_000), (352_000, 356_000), (10_000, 1_000_000), (1_000_000, 20_000_000), (20_000_000, 90_000_000)];
 /// What is in a wallet's purse, in satoshi.
 const PURSE: (u64, u64) = (400_000, 3_000_000);
-/// Channels, in satoshi.
-const CAPACITY: (u64, u64) = (100_000, 1_500_000);
+/// Blocks that pass while somebody is away for days, and how many of them everybody else sees at once.
+const DAYS: (u64, u64) = (6, 150);
+const BLOCKS_AT_ONCE: u64 = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
@@ -36,6 +37,7 @@ enum Act {
     Close,
     Force,
     GoAway,
+    GoAwayForDays,
     Stop,
     OperatorCloses,
     OperatorRestarts,
@@ -43,14 +45,14 @@ enum Act {
     Nothing,
 }
 
-/// How often each happens.
-const ACTS: [(Act, u32); 18] = [
+/// How often each happens in a run whose seed makes nothing of it.
+const ACTS: [(Act, u32); ACTS_COUNT] = [
     (Act::Mine, 24),
     (Act::MineMany, 2),
     (Act::Purse, 6),
     (Act::Open, 12),
     (Act::Inbound, 6),
-    (Act::Pay, 50),
+    (Act::Pay, 80),
     (Act::Hold, 8),
     (Act::Decide, 8),
     (Act::Send, 16),
@@ -58,6 +60,7 @@ const ACTS: [(Act, u32); 18] = [
     (Act::Close, 3),
     (Act::Force, 2),
     (Act::GoAway, 3),
+    (Act::GoAwayForDays, 1),
     (Act::Stop, 2),
     (Act::OperatorCloses, 1),
     (Act::OperatorRestarts, 1),
@@ -65,15 +68,14 @@ const ACTS: [(Act, u32); 18] = [
     (Act::Nothing, 10),
 ];
 
+/// How many things people do.
+pub(super) const ACTS_COUNT: usize = 19;
+
 impl Run {
     pub(super) fn act(&mut self) -> Result<(), Broken> {
-        let weights = ACTS.map(|(_, weight)| weight);
-        // A new world needs coins and channels first.
-        let index = match self.counts.steps {
-            step if step % 5 == 1 && step < 20 => 2,
-            step if step % 5 == 3 && step < 30 => 3,
-            _ => self.chance.people.weighted(&weights).unwrap_or(0),
-        };
+        let habits = self.climate.habits.iter();
+        let weights: Vec<u32> = ACTS.iter().zip(habits).map(|((_, weight), habit)| weight * habit).collect();
+        let index = self.chance.people.weighted(&weights).unwrap_or(0);
         let number = self.chance.people.below(self.wallets.len());
         let act = ACTS[index].0;
         match act {
@@ -89,7 +91,7 @@ impl Run {
                 }, |call| Asked::Address { amount, call });
             }
             Act::Open => {
-                let amount_sat = self.chance.people.within(CAPACITY.0, CAPACITY.1);
+                let amount_sat = self.capacity_sat();
                 let request = pb::OpenChannelRequest { amount_sat, ..Default::default() };
                 self.note("people", format_args!("wallet {number} opens {amount_sat} sat"));
                 self.ask(
@@ -99,7 +101,7 @@ impl Run {
                 );
             }
             Act::Inbound => {
-                let amount_sat = self.chance.people.within(CAPACITY.0, CAPACITY.1);
+                let amount_sat = self.capacity_sat();
                 let request = pb::RequestInboundRequest { amount_sat, ..Default::default() };
                 self.note("people", format_args!("wallet {number} asks for {amount_sat} sat"));
                 self.ask(
@@ -116,6 +118,7 @@ impl Run {
             Act::Close => self.channels_of(number, WithChannels::Close),
             Act::Force => self.channels_of(number, WithChannels::Force),
             Act::GoAway => self.go_away(number),
+            Act::GoAwayForDays => self.go_away_for_days(number)?,
             Act::Stop => self.stop_wallet(number)?,
             Act::OperatorCloses => self.operator_closes()?,
             Act::OperatorRestarts => self.restart_hub()?,
@@ -140,7 +143,7 @@ impl Run {
     {
         if let Some(process) = &self.wallets[number].process {
             let call = process.call(ask);
-            self.wallets[number].asked.push(asked(call));
+            self.owners[number].asked.push(asked(call));
         }
     }
 
@@ -219,11 +222,11 @@ impl Run {
     }
 
     fn decide(&mut self, number: usize) {
-        let held = self.wallets[number].held.len();
+        let held = self.owners[number].held.len();
         if held == 0 {
             return;
         }
-        let hash = self.wallets[number].held.swap_remove(self.chance.people.below(held));
+        let hash = self.owners[number].held.swap_remove(self.chance.people.below(held));
         let take = self.chance.people.one_of(1, 2);
         self.decide_about(number, hash, take);
     }
@@ -269,6 +272,25 @@ impl Run {
         self.wallets[number].kill(Cut::Kill, &mut self.chance.disk);
         self.net.wallet_died(number);
         self.wallets[number].back_ms = self.clock.now_ms() + away_ms;
+    }
+
+    fn go_away_for_days(&mut self, number: usize) -> Result<(), Broken> {
+        self.go_away(number);
+        let mut left = self.chance.people.within(DAYS.0, DAYS.1);
+        while left > 0 {
+            let blocks = self.chance.people.within(1, BLOCKS_AT_ONCE).min(left);
+            left -= blocks;
+            self.mine(u32::try_from(blocks).unwrap_or(1));
+            self.settle()?;
+            // Whoever waits before trying again tries in between.
+            self.advance(1_000);
+        }
+        Ok(())
+    }
+
+    pub(super) fn capacity_sat(&mut self) -> u64 {
+        let (least, most) = self.climate.capacity_sat;
+        self.chance.people.within(least, most)
     }
 
     fn stop_wallet(&mut self, number: usize) -> Result<(), Broken> {
@@ -334,7 +356,7 @@ impl Run {
 
     pub(super) fn look_at_answers(&mut self) -> Result<(), Broken> {
         for number in 0..self.wallets.len() {
-            for asked in std::mem::take(&mut self.wallets[number].asked) {
+            for asked in std::mem::take(&mut self.owners[number].asked) {
                 let people = &mut self.chance.people;
                 let honest = self.wallets[number].is_honest();
                 // What a hostile wallet says is no promise.
@@ -349,7 +371,7 @@ impl Run {
 
     fn follow(&mut self, number: usize, next: Next) -> Result<(), Broken> {
         match next {
-            Next::Wait(asked) => self.wallets[number].asked.push(asked),
+            Next::Wait(asked) => self.owners[number].asked.push(asked),
             Next::Done => {}
             Next::Fund { address, amount } => self.fund(Party::Wallet(number), &address, amount)?,
             Next::Pay { payer, invoice } => {
@@ -360,7 +382,7 @@ impl Run {
                     |call| Asked::Pay { call },
                 );
             }
-            Next::Held { payment_hash } => self.wallets[number].held.push(payment_hash),
+            Next::Held { payment_hash } => self.owners[number].held.push(payment_hash),
             Next::Close { channel, then } => {
                 let force = then == WithChannels::Force;
                 self.note(

@@ -6,35 +6,70 @@ use bitcoin::{FeeRate, Weight};
 
 use super::Run;
 use super::seats::Character;
-use crate::audit::Broken;
 use crate::chain::{Keep, Mine, Pressure};
 use crate::disk::{Cut, Trouble};
 use crate::net::Weather;
-use crate::plan::Fault;
 
-/// In so many steps one mishap of each kind, on average.
-const CRASH_EVERY: u32 = 12;
-const DISK_EVERY: u32 = 60;
-const NET_EVERY: u32 = 10;
-const CHAIN_EVERY: u32 = 25;
 /// Reorganisations stay below the final depth of hub and wallets.
 const DEEPEST: u64 = 5;
+/// Steps that bad weather, high fees and a missing bitcoind last.
+const SPELL_STEPS: (u64, u64) = (3, 30);
+
+/// What lasts for a while: the step before which it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spells {
+    weather: Option<u64>,
+    pressure: Option<u64>,
+    bitcoind_away: Option<u64>,
+}
+
+impl Spells {
+    pub fn bitcoind_away(&self) -> bool {
+        self.bitcoind_away.is_some()
+    }
+}
 
 impl Run {
-    pub(super) fn mishap(&mut self) -> Result<(), Broken> {
-        if self.plan.faults.has(Fault::Crash) && self.chance.faults.one_of(1, CRASH_EVERY) {
+    pub(super) fn mishap(&mut self) {
+        self.end_spells();
+        let mut comes = |every: Option<u32>| every.is_some_and(|every| self.chance.faults.one_of(1, every));
+        let climate = &self.climate;
+        let crash = comes(climate.crash_every);
+        let disk = comes(climate.disk_every);
+        let net = comes(climate.net_every);
+        let chain = comes(climate.chain_every);
+        if crash {
             self.crash();
         }
-        if self.plan.faults.has(Fault::Disk) && self.chance.faults.one_of(1, DISK_EVERY) {
+        if disk {
             self.disk_trouble();
         }
-        if self.plan.faults.has(Fault::Net) && self.chance.faults.one_of(1, NET_EVERY) {
+        if net {
             self.net_trouble();
         }
-        if self.plan.faults.has(Fault::Chain) && self.chance.faults.one_of(1, CHAIN_EVERY) {
+        if chain {
             self.chain_trouble();
         }
-        Ok(())
+    }
+
+    fn end_spells(&mut self) {
+        let now = self.counts.steps;
+        let over = |spell: &mut Option<u64>| spell.take_if(|end| *end <= now).is_some();
+        if over(&mut self.spells.weather) {
+            self.net.set_weather(Weather { max_delay_ms: 0 });
+        }
+        if over(&mut self.spells.pressure) {
+            self.note("faults", format_args!("feerates are as ever"));
+            self.node.set_pressure(Pressure::default());
+        }
+        if over(&mut self.spells.bitcoind_away) {
+            self.note("faults", format_args!("bitcoind is back"));
+            self.node.set_all_down(false);
+        }
+    }
+
+    fn spell(&mut self) -> Option<u64> {
+        Some(self.counts.steps + self.chance.faults.within(SPELL_STEPS.0, SPELL_STEPS.1))
     }
 
     fn crash(&mut self) {
@@ -80,13 +115,10 @@ impl Run {
         let links = self.net.links();
         match self.chance.faults.below(4) {
             0 => {
-                let max_delay_ms = match self.chance.faults.below(3) {
-                    0 => 0,
-                    1 => 50,
-                    _ => 3_000,
-                };
+                let max_delay_ms = if self.chance.faults.one_of(1, 2) { 50 } else { 3_000 };
                 self.note("faults", format_args!("up to {max_delay_ms} ms on the way"));
                 self.net.set_weather(Weather { max_delay_ms });
+                self.spells.weather = self.spell();
             }
             1 => {
                 if let Some(link) = self.chance.faults.pick(&links) {
@@ -115,22 +147,18 @@ impl Run {
                 self.node.reorganise(depth, keep);
                 self.counts.reorgs += 1;
             }
-            2 => {
+            2 | 3 => {
                 let rate = FeeRate::from_sat_per_vb(self.chance.faults.within(1, 40))
                     .unwrap_or(FeeRate::BROADCAST_MIN);
                 self.note("faults", format_args!("feerates rise to {rate}"));
                 let minimum = if self.chance.faults.one_of(1, 2) { rate } else { FeeRate::BROADCAST_MIN };
                 self.node.set_pressure(Pressure { minimum, estimates: BTreeMap::from([(1, rate)]) });
-            }
-            3 => {
-                self.note("faults", format_args!("feerates are as ever"));
-                self.node.set_pressure(Pressure::default());
+                self.spells.pressure = self.spell();
             }
             4 => {
-                let down = !self.bitcoind_away;
-                self.bitcoind_away = down;
-                self.note("faults", format_args!("bitcoind is away: {down}"));
-                self.node.set_all_down(down);
+                self.note("faults", format_args!("bitcoind is away"));
+                self.node.set_all_down(true);
+                self.spells.bitcoind_away = self.spell();
             }
             _ => {
                 // A miner who wants nobody's transactions, or hardly any.
@@ -149,8 +177,8 @@ impl Run {
     pub(super) fn calm(&mut self) {
         self.note("faults", format_args!("the storm is over"));
         self.stormy = false;
+        self.spells = Spells::default();
         self.node.set_all_down(false);
-        self.bitcoind_away = false;
         self.node.set_pressure(Pressure::default());
         self.net.set_weather(Weather { max_delay_ms: 0 });
         let now = self.clock.now_ms();

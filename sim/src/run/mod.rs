@@ -2,6 +2,7 @@
 
 mod act;
 mod calls;
+mod climate;
 mod hostile;
 mod mishap;
 mod seats;
@@ -21,13 +22,14 @@ use crate::audit::{Books, Broken, Party};
 use crate::chain::SimNode;
 use crate::chronicle::Chronicle;
 use crate::clock::{BEGINNING_MS, Clock};
-use crate::disk::SimDisk;
 use crate::net::Net;
 use crate::plan::{Fault, Plan, WALLETS};
-use crate::process::{Call, HubPart, HubSetup, WalletPart, WalletSetup};
+use crate::process::{Call, HubPart, HubProcess, HubSetup, WalletPart, WalletProcess, WalletSetup};
 use crate::report::{Counts, Failure, Outcome};
 use crate::seed::Chance;
-use seats::{Bitcoind, Character, HubSeat, Line, WalletSeat};
+use climate::Climate;
+use mishap::Spells;
+use seats::{Bitcoind, Character, Line, Owner, Seat};
 
 /// Events of a failure that are shown.
 const LAST_EVENTS: usize = 300;
@@ -35,11 +37,12 @@ const LAST_EVENTS: usize = 300;
 const HUB_COINS: (u32, Amount) = (8, Amount::from_sat(20_000_000));
 /// What everybody makes everybody wait: short, so that runs see its end.
 const DELAY_BLOCKS: u16 = 48;
-/// What each wallet begins with, and its first channels.
-const FIRST_PURSE: Amount = Amount::from_sat(2_000_000);
-const FIRST_CHANNEL_SAT: u64 = 600_000;
+/// What each wallet begins with.
+const FIRST_PURSE: Amount = Amount::from_sat(4_000_000);
 /// As deep as everybody wants fundings to be.
 const FIRST_BLOCKS: u32 = 4;
+/// How long after a start that failed the next is tried.
+const RETRY_MS: u64 = 5_000;
 /// Most polls of tasks in one turn.
 const MOST_POLLS: u64 = 8;
 /// Rounds after which a world that never rests is taken to be stuck.
@@ -79,14 +82,17 @@ struct Run {
     clock: Clock,
     node: SimNode,
     net: Net,
-    hub: HubSeat,
-    wallets: Vec<WalletSeat>,
+    hub: Seat<HubProcess>,
+    wallets: Vec<Seat<WalletProcess>>,
+    /// By the wallets' numbers.
+    owners: Vec<Owner>,
     books: Books,
     counts: Counts,
     chance: Chances,
     /// Mishaps happen. Not any more when the books are closed.
     stormy: bool,
-    bitcoind_away: bool,
+    climate: Climate,
+    spells: Spells,
     /// Channels in which an old state was found on the chain.
     punished: BTreeSet<Vec<u8>>,
 }
@@ -117,30 +123,11 @@ impl Run {
                 1 | 2 if hostile && number > 0 && !hub_cheats => Character::Cheat,
                 _ => Character::Honest,
             };
-            WalletSeat {
-                setup,
-                disk: SimDisk::new(),
-                world: clock.world(seed, &name),
-                process: None,
-                back_ms: 0,
-                character,
-                line: Line::Open,
-                backup: None,
-                asked: Vec::new(),
-                held: Vec::new(),
-            }
+            Seat::new(setup, clock.world(seed, &name), character)
         });
         let wallets = wallets.collect();
-        let hub = HubSeat {
-            setup: hub_setup,
-            disk: SimDisk::new(),
-            world: clock.world(seed, "hub"),
-            process: None,
-            back_ms: 0,
-            character: if hub_cheats { Character::Cheat } else { Character::Honest },
-            line: Line::Open,
-            backup: None,
-        };
+        let character = if hub_cheats { Character::Cheat } else { Character::Honest };
+        let hub = Seat::new(hub_setup, clock.world(seed, "hub"), character);
         Run {
             plan: plan.clone(),
             chronicle: chronicle.clone(),
@@ -148,6 +135,7 @@ impl Run {
             node,
             hub,
             wallets,
+            owners: (0..count).map(|_| Owner::default()).collect(),
             books: Books::default(),
             counts: Counts::default(),
             chance: Chances {
@@ -158,7 +146,8 @@ impl Run {
                 miner: seed.stream("miner"),
             },
             stormy: true,
-            bitcoind_away: false,
+            climate: Climate::of(plan, act::ACTS_COUNT),
+            spells: Spells::default(),
             punished: BTreeSet::new(),
             clock,
         }
@@ -176,7 +165,7 @@ impl Run {
     /// The hub and everybody's first coins.
     fn found(&mut self) -> Result<(), Broken> {
         self.node.mine_blocks(1);
-        self.hub.start(&self.node, &mut self.chance.disk)?;
+        self.start_hub()?;
         self.settle()?;
         for _ in 0..HUB_COINS.0 {
             let address = self.ask_operator(|operator| async move {
@@ -205,17 +194,18 @@ impl Run {
         }
         self.block_for_all()?;
         for number in 0..self.wallets.len() {
-            let request =
-                wallet_pb::OpenChannelRequest { amount_sat: FIRST_CHANNEL_SAT, ..Default::default() };
-            self.ask_wallet(
-                number,
-                |service| async move { service.open_channel(Request::new(request)).await },
-            )?;
-            let request =
-                wallet_pb::RequestInboundRequest { amount_sat: FIRST_CHANNEL_SAT, ..Default::default() };
-            self.ask_wallet(number, |service| async move {
-                service.request_inbound(Request::new(request)).await
-            })?;
+            for _ in 0..self.climate.first_channels {
+                let amount_sat = self.capacity_sat();
+                let request = wallet_pb::OpenChannelRequest { amount_sat, ..Default::default() };
+                self.ask_wallet(number, |service| async move {
+                    service.open_channel(Request::new(request)).await
+                })?;
+                let amount_sat = self.capacity_sat();
+                let request = wallet_pb::RequestInboundRequest { amount_sat, ..Default::default() };
+                self.ask_wallet(number, |service| async move {
+                    service.request_inbound(Request::new(request)).await
+                })?;
+            }
         }
         for _ in 0..FIRST_BLOCKS {
             self.block_for_all()?;
@@ -235,9 +225,11 @@ impl Run {
 
     /// One thing that somebody does, or that happens, and a while of work for everybody.
     fn step(&mut self) -> Result<(), Broken> {
-        self.act()?;
+        for _ in 0..self.chance.people.within(1, self.climate.haste) {
+            self.act()?;
+        }
         if self.stormy {
-            self.mishap()?;
+            self.mishap();
         }
         self.look_at_answers()?;
         let turns = self.chance.order.within(4, 60);
@@ -247,9 +239,10 @@ impl Run {
         if self.chance.order.one_of(1, 2) {
             self.settle()?;
         }
-        let ms = match self.chance.order.below(16) {
-            0 => self.chance.order.within(1_000, 30_000),
-            1..=4 => self.chance.order.within(100, 1_000),
+        let slow = self.chance.order.one_of(1, self.climate.slow_every);
+        let ms = match self.chance.order.below(3) {
+            _ if slow => self.chance.order.within(1_000, 60_000),
+            0 => self.chance.order.within(100, 1_000),
             _ => self.chance.order.within(0, 100),
         };
         self.advance(ms);
@@ -344,14 +337,8 @@ impl Run {
 
     fn advance(&mut self, ms: u64) {
         self.clock.advance_ms(ms);
-        if let Some(process) = &mut self.hub.process {
-            process.advance_ms(ms);
-        }
-        for wallet in &mut self.wallets {
-            if let Some(process) = &mut wallet.process {
-                process.advance_ms(ms);
-            }
-        }
+        self.hub.advance_ms(ms);
+        self.wallets.iter_mut().for_each(|wallet| wallet.advance_ms(ms));
     }
 
     fn say(&self, who: &str) {
@@ -372,20 +359,26 @@ impl Run {
     fn start_wallet(&mut self, number: usize) -> Result<(), Broken> {
         self.note("people", format_args!("wallet {number} starts"));
         self.say_wallet(number);
-        let bitcoind = if self.bitcoind_away { Bitcoind::Away } else { Bitcoind::There };
-        match self.wallets[number].start(&self.node, bitcoind, &mut self.chance.disk)? {
-            seats::Started::Yes => {}
-            seats::Started::NotYet => self.wallets[number].back_ms = self.clock.now_ms() + 5_000,
+        let bitcoind = self.bitcoind();
+        let wallet = &mut self.wallets[number];
+        wallet.start(&self.node, bitcoind, &mut self.chance.disk)?;
+        if wallet.process.is_none() {
+            wallet.back_ms = self.clock.now_ms() + RETRY_MS;
         }
         Ok(())
+    }
+
+    fn bitcoind(&self) -> Bitcoind {
+        if self.spells.bitcoind_away() { Bitcoind::Away } else { Bitcoind::There }
     }
 
     fn start_hub(&mut self) -> Result<(), Broken> {
         self.note("people", format_args!("the hub starts"));
         self.say("hub");
-        self.hub.start(&self.node, &mut self.chance.disk)?;
+        let bitcoind = self.bitcoind();
+        self.hub.start(&self.node, bitcoind, &mut self.chance.disk)?;
         if self.hub.process.is_none() {
-            self.hub.back_ms = self.clock.now_ms() + 5_000;
+            self.hub.back_ms = self.clock.now_ms() + RETRY_MS;
         }
         Ok(())
     }

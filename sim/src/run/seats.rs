@@ -28,35 +28,6 @@ pub enum Line {
     Cut,
 }
 
-/// The hub's machine.
-pub struct HubSeat {
-    pub setup: HubSetup,
-    pub disk: SimDisk,
-    pub world: World,
-    pub process: Option<HubProcess>,
-    /// When it is started again, in milliseconds since 1970.
-    pub back_ms: u64,
-    pub character: Character,
-    pub line: Line,
-    /// What a cheating hub goes back to.
-    pub backup: Option<SimDisk>,
-}
-
-/// A wallet's machine, and what its owner waits for.
-pub struct WalletSeat {
-    pub setup: WalletSetup,
-    pub disk: SimDisk,
-    pub world: World,
-    pub process: Option<WalletProcess>,
-    pub back_ms: u64,
-    pub character: Character,
-    pub line: Line,
-    pub backup: Option<SimDisk>,
-    pub asked: Vec<Asked>,
-    /// Payments it will decide about.
-    pub held: Vec<Vec<u8>>,
-}
-
 /// Whether the chain can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bitcoind {
@@ -64,11 +35,40 @@ pub enum Bitcoind {
     Away,
 }
 
-/// What became of a start.
-pub enum Started {
-    Yes,
-    /// Bitcoind is away, and it cannot begin without.
-    NotYet,
+/// A process as its seat drives it.
+pub trait Process: Sized {
+    type Setup;
+    type Part;
+
+    fn start(setup: &Self::Setup, disk: &SimDisk, node: &SimNode, world: World) -> Result<Self, Died>;
+    /// Turns a part; whether it moved.
+    fn turn(&mut self, part: Self::Part) -> Result<bool, Died>;
+    fn settle(&mut self) -> Result<(), Died>;
+    fn advance_ms(&mut self, ms: u64);
+    /// A clean stop.
+    fn stop(self) -> Result<(), Died>;
+}
+
+/// A machine, and whoever owns it.
+pub struct Seat<P: Process> {
+    pub setup: P::Setup,
+    pub disk: SimDisk,
+    pub world: World,
+    pub process: Option<P>,
+    /// When it is started again, in milliseconds since 1970.
+    pub back_ms: u64,
+    pub character: Character,
+    pub line: Line,
+    /// What a cheat goes back to.
+    pub backup: Option<SimDisk>,
+}
+
+/// What the owner of a wallet waits for. It outlives the process: calls into one that is gone are lost.
+#[derive(Default)]
+pub struct Owner {
+    pub asked: Vec<Asked>,
+    /// Payments it will decide about.
+    pub held: Vec<Vec<u8>>,
 }
 
 /// A death that the disk explains is none that the auditor asks about.
@@ -79,17 +79,37 @@ fn excused(disk: &SimDisk, died: &Died) -> Result<(), Broken> {
     Err(Broken::new("processes live", died.to_string()))
 }
 
-impl HubSeat {
-    pub fn start(&mut self, node: &SimNode, chance: &mut Chance) -> Result<(), Broken> {
-        match HubProcess::start(&self.setup, &self.disk, node, self.world.clone()) {
-            Ok(process) => self.process = Some(process),
-            Err(died) => self.died(&died, chance)?,
+impl<P: Process> Seat<P> {
+    pub fn new(setup: P::Setup, world: World, character: Character) -> Self {
+        Seat {
+            setup,
+            disk: SimDisk::new(),
+            world,
+            process: None,
+            back_ms: 0,
+            character,
+            line: Line::Open,
+            backup: None,
         }
-        Ok(())
+    }
+
+    /// There is no process afterwards if the disk failed, or if it cannot begin without its node.
+    pub fn start(&mut self, node: &SimNode, bitcoind: Bitcoind, chance: &mut Chance) -> Result<(), Broken> {
+        match P::start(&self.setup, &self.disk, node, self.world.clone()) {
+            Ok(process) => {
+                self.process = Some(process);
+                Ok(())
+            }
+            Err(died) if bitcoind == Bitcoind::There => self.died(&died, chance),
+            Err(_) => {
+                self.kill(Cut::Kill, chance);
+                Ok(())
+            }
+        }
     }
 
     /// Turns a part; whether it moved.
-    pub fn turn(&mut self, part: HubPart, chance: &mut Chance) -> Result<bool, Broken> {
+    pub fn turn(&mut self, part: P::Part, chance: &mut Chance) -> Result<bool, Broken> {
         let Some(process) = &mut self.process else { return Ok(false) };
         match process.turn(part) {
             Ok(moved) => Ok(moved),
@@ -102,6 +122,12 @@ impl HubSeat {
         match process.settle() {
             Ok(()) => Ok(()),
             Err(died) => self.died(&died, chance),
+        }
+    }
+
+    pub fn advance_ms(&mut self, ms: u64) {
+        if let Some(process) = &mut self.process {
+            process.advance_ms(ms);
         }
     }
 
@@ -124,64 +150,6 @@ impl HubSeat {
         self.disk.cut(Cut::Kill, chance);
         result
     }
-}
-
-impl WalletSeat {
-    pub fn start(
-        &mut self,
-        node: &SimNode,
-        bitcoind: Bitcoind,
-        chance: &mut Chance,
-    ) -> Result<Started, Broken> {
-        match WalletProcess::start(&self.setup, &self.disk, node, self.world.clone()) {
-            Ok(process) => {
-                self.process = Some(process);
-                Ok(Started::Yes)
-            }
-            Err(died) if bitcoind == Bitcoind::There => self.died(&died, chance).map(|()| Started::NotYet),
-            Err(_) => {
-                self.kill(Cut::Kill, chance);
-                Ok(Started::NotYet)
-            }
-        }
-    }
-
-    pub fn turn(&mut self, part: WalletPart, chance: &mut Chance) -> Result<bool, Broken> {
-        let Some(process) = &mut self.process else { return Ok(false) };
-        match process.turn(part) {
-            Ok(moved) => Ok(moved),
-            Err(died) => self.died(&died, chance).map(|()| true),
-        }
-    }
-
-    pub fn settle(&mut self, chance: &mut Chance) -> Result<(), Broken> {
-        let Some(process) = &mut self.process else { return Ok(()) };
-        match process.settle() {
-            Ok(()) => Ok(()),
-            Err(died) => self.died(&died, chance),
-        }
-    }
-
-    fn died(&mut self, died: &Died, chance: &mut Chance) -> Result<(), Broken> {
-        excused(&self.disk, died)?;
-        self.kill(Cut::Kill, chance);
-        Ok(())
-    }
-
-    pub fn kill(&mut self, cut: Cut, chance: &mut Chance) {
-        self.disk.cut(cut, chance);
-        self.process = None;
-        self.asked.clear();
-    }
-
-    pub fn stop(&mut self, chance: &mut Chance) -> Result<(), Broken> {
-        let Some(process) = self.process.take() else { return Ok(()) };
-        self.asked.clear();
-        let stopped = process.stop();
-        let result = stopped.or_else(|died| excused(&self.disk, &died));
-        self.disk.cut(Cut::Kill, chance);
-        result
-    }
 
     /// Whether its word counts.
     pub fn is_honest(&self) -> bool {
@@ -190,5 +158,55 @@ impl WalletSeat {
 
     pub fn trouble(&self, trouble: Trouble) {
         self.disk.trouble(trouble);
+    }
+}
+
+impl Process for HubProcess {
+    type Setup = HubSetup;
+    type Part = HubPart;
+
+    fn start(setup: &HubSetup, disk: &SimDisk, node: &SimNode, world: World) -> Result<Self, Died> {
+        HubProcess::start(setup, disk, node, world)
+    }
+
+    fn turn(&mut self, part: HubPart) -> Result<bool, Died> {
+        HubProcess::turn(self, part)
+    }
+
+    fn settle(&mut self) -> Result<(), Died> {
+        HubProcess::settle(self)
+    }
+
+    fn advance_ms(&mut self, ms: u64) {
+        HubProcess::advance_ms(self, ms);
+    }
+
+    fn stop(self) -> Result<(), Died> {
+        HubProcess::stop(self)
+    }
+}
+
+impl Process for WalletProcess {
+    type Setup = WalletSetup;
+    type Part = WalletPart;
+
+    fn start(setup: &WalletSetup, disk: &SimDisk, node: &SimNode, world: World) -> Result<Self, Died> {
+        WalletProcess::start(setup, disk, node, world)
+    }
+
+    fn turn(&mut self, part: WalletPart) -> Result<bool, Died> {
+        WalletProcess::turn(self, part)
+    }
+
+    fn settle(&mut self) -> Result<(), Died> {
+        WalletProcess::settle(self)
+    }
+
+    fn advance_ms(&mut self, ms: u64) {
+        WalletProcess::advance_ms(self, ms);
+    }
+
+    fn stop(self) -> Result<(), Died> {
+        WalletProcess::stop(self)
     }
 }

@@ -13,7 +13,7 @@ use tonic::Request;
 
 use super::Run;
 use super::calls::note_payment;
-use super::seats::{Character, Line};
+use super::seats::{Character, Line, Seat};
 use crate::audit::{Broken, Party};
 
 /// Blocks within which every payment is decided: the longest expiry that anybody accepts, and what comes after it.
@@ -248,7 +248,7 @@ impl Run {
         for _ in 0..10 {
             self.block()?;
         }
-        let honest: Vec<bool> = self.wallets.iter().map(super::WalletSeat::is_honest).collect();
+        let honest: Vec<bool> = self.wallets.iter().map(Seat::is_honest).collect();
         let mut at_risk = Vec::new();
         let (mut fees, mut given_away, mut dust) = (Vec::new(), 0, 0);
         for number in 0..self.wallets.len() {
