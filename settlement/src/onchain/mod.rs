@@ -463,7 +463,8 @@ fn create_params(config: &OnchainConfig) -> CreateParams {
             Wallet::create(Bip86(master, KeychainKind::External), Bip86(master, KeychainKind::Internal))
         }
     };
-    params.lookahead(limits::ONCHAIN_LOOKAHEAD)
+    // Scripts derived once are kept with the rest: a start does not derive them all again.
+    params.lookahead(limits::ONCHAIN_LOOKAHEAD).use_spk_cache(true)
 }
 
 fn load_wallet(config: &OnchainConfig, state: ChangeSet) -> Result<Wallet, OnchainError> {
@@ -479,6 +480,7 @@ fn load_wallet(config: &OnchainConfig, state: ChangeSet) -> Result<Wallet, Oncha
     };
     let mut wallet = params
         .lookahead(limits::ONCHAIN_LOOKAHEAD)
+        .use_spk_cache(true)
         .check_network(config.network)
         .load_wallet_no_persist(state)
         .map_err(|error| OnchainError::Mismatch { reason: error.to_string() })?
