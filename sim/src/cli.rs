@@ -14,6 +14,9 @@ use crate::run::run;
 use crate::seed::Seed;
 use crate::shrink::shrink;
 
+/// Most characters of a failure that are told at once; the report tells the first one whole.
+const LONGEST: usize = 300;
+
 /// Runs the real hub and real wallets on a simulated disk, network, chain and clock, with people who are honest or hostile,
 /// and an auditor who believes nobody. Each run is decided by its seed alone.
 #[derive(Debug, Parser)]
@@ -55,6 +58,19 @@ pub struct Args {
     /// Goes on after a failure.
     #[arg(long)]
     keep_going: bool,
+    /// Turns a fault on that was made on purpose, by its name, to see whether the auditor catches it.
+    #[cfg(feature = "deliberate-bugs")]
+    #[arg(long, value_parser = bug_named)]
+    bug: Option<channel::bug::Bug>,
+}
+
+#[cfg(feature = "deliberate-bugs")]
+fn bug_named(name: &str) -> Result<channel::bug::Bug, String> {
+    use channel::bug::Bug;
+    Bug::ALL.into_iter().find(|bug| bug.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = Bug::ALL.into_iter().map(Bug::name).collect();
+        format!("there is none of this name; there are {}", names.join(", "))
+    })
 }
 
 /// The program.
@@ -99,6 +115,8 @@ fn run_all(args: &Args, first: u64) -> Report {
     let (next, failed) = (AtomicU64::new(0), AtomicU64::new(0));
     let outcomes = Mutex::new(Vec::new());
     let work = || {
+        #[cfg(feature = "deliberate-bugs")]
+        channel::bug::set(args.bug);
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= args.seeds || (!args.keep_going && failed.load(Ordering::Relaxed) > 0) {
@@ -131,7 +149,7 @@ fn run_all(args: &Args, first: u64) -> Report {
 /// Shows that there is progress, and failures at once.
 fn tell(outcome: &Outcome, index: u64, args: &Args) {
     if let Some(failure) = &outcome.failure {
-        eprintln!("seed {} failed: {}", outcome.plan.seed.0, failure.broken);
+        eprintln!("seed {} failed: {:.LONGEST$}", outcome.plan.seed.0, failure.broken.to_string());
     } else if args.seeds > 10 && !args.json && (index + 1).is_multiple_of(args.seeds / 10) {
         eprintln!("{} of {} seeds", index + 1, args.seeds);
     }
