@@ -163,6 +163,8 @@ pub enum ChainEvent {
     FundingUndone,
     /// The funding reached `minimum_depth` (told again after each `FundingUndone` and new confirmation).
     FundingDeep { height: u32 },
+    /// The funding is so deep that nothing is expected to undo it: nobody has to send it again.
+    FundingFinal,
     /// Unconfirmed for `limits::FUNDING_TIMEOUT_BLOCKS` (accepter), or a conflicting spend is final (opener).
     FundingNeverConfirms { height: u32 },
     /// The funding output was spent in a block. `revoked_htlcs` are the HTLC outputs that the revocation log has for

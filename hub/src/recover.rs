@@ -36,7 +36,7 @@ use crate::threads::{Ended, spawn_journal};
 pub use rebuild::Rebuild;
 
 /// Version of the logic that folds inputs. Raised by every change after which old inputs would fold differently.
-pub const LOGIC_VERSION: u32 = 3;
+pub const LOGIC_VERSION: u32 = 4;
 
 /// The journal's table of this process's own rows.
 const PROCESS_TABLE: u8 = 16;

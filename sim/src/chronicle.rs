@@ -137,7 +137,7 @@ impl Listener {
     }
 }
 
-const EVENTS: [&str; 40] = channel::event::Event::NAMES;
+const EVENTS: [&str; channel::event::Event::NAMES.len()] = channel::event::Event::NAMES;
 
 fn known(names: &[&'static str], name: &str) -> Option<&'static str> {
     names.iter().copied().find(|known| *known == name)

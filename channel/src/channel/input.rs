@@ -110,6 +110,7 @@ pub(super) enum Kind {
     },
     FundingUndone,
     FundingDeep,
+    FundingFinal,
     ShutdownSent {
         script: ScriptBuf,
     },

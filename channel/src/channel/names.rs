@@ -47,7 +47,7 @@ impl Channel {
 
 impl Event {
     /// Every event, messages first.
-    pub const NAMES: [&str; 40] = [
+    pub const NAMES: [&str; 42] = [
         "open_channel",
         "accept_channel",
         "funding_created",
@@ -79,6 +79,7 @@ impl Event {
         "FundingConfirmed",
         "FundingUndone",
         "FundingDeep",
+        "FundingFinal",
         "FundingNeverConfirms",
         "FundingSpent",
         "SpendUndone",
@@ -87,6 +88,7 @@ impl Event {
         "OutputSpendUndone",
         "OutputSpendFinal",
         "SeenInMempool",
+        "OutputGivenUp",
         "Deadline",
     ];
 
@@ -138,6 +140,7 @@ fn command_name(command: &Command) -> &'static str {
             ChainEvent::FundingConfirmed { .. } => "FundingConfirmed",
             ChainEvent::FundingUndone => "FundingUndone",
             ChainEvent::FundingDeep { .. } => "FundingDeep",
+            ChainEvent::FundingFinal => "FundingFinal",
             ChainEvent::FundingNeverConfirms { .. } => "FundingNeverConfirms",
             ChainEvent::FundingSpent { .. } => "FundingSpent",
             ChainEvent::SpendUndone { .. } => "SpendUndone",

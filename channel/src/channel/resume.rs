@@ -37,13 +37,13 @@ impl State {
         match &self.phase {
             // An opening ends with the session, so that these are aborted before anything is resumed.
             Phase::Proposed | Phase::Building | Phase::FundingSent | Phase::Accepted => {}
-            Phase::AwaitingConfirmation => {
+            Phase::AwaitingConfirmation | Phase::Open => {
                 effects.extend(watch);
                 effects.extend(self.broadcast_funding());
             }
-            Phase::Open => effects.extend(watch),
             Phase::Frozen | Phase::Closing { .. } => {
                 effects.extend(watch);
+                effects.extend(self.broadcast_funding());
                 match self.names.role {
                     Role::Hub => effects.push(Effect::TicketReady),
                     Role::Wallet => effects.extend(self.handed_over_effect()),
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    /// Opener: the funding, until the chain holds it deep enough.
+    /// Opener: the funding, until nothing is expected to take it out of the chain any more.
     fn broadcast_funding(&self) -> Option<Effect> {
         let transaction = self.funding.as_ref()?.transaction.clone()?;
         Some(Effect::BroadcastFunding { transaction })

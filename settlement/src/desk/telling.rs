@@ -62,6 +62,7 @@ impl Undo {
             // Depth and finality rest on a block far below; the others are no block's.
             ChainEvent::FundingUndone
             | ChainEvent::FundingDeep { .. }
+            | ChainEvent::FundingFinal
             | ChainEvent::FundingNeverConfirms { .. }
             | ChainEvent::SpendUndone { .. }
             | ChainEvent::SpendFinal { .. }

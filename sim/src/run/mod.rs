@@ -3,6 +3,7 @@
 mod act;
 mod calls;
 mod climate;
+mod closing;
 mod hostile;
 mod mishap;
 mod seats;

@@ -18,12 +18,6 @@ use crate::audit::{Broken, Party};
 
 /// Blocks within which every payment is decided: the longest expiry that anybody accepts, and what comes after it.
 const PAYMENT_BLOCKS: u32 = 400;
-/// Blocks within which every channel ends: delays, final depths, second stages.
-const CLOSING_BLOCKS: u32 = 700;
-/// Blocks before who does not close together closes alone.
-const PATIENCE_BLOCKS: u32 = 30;
-/// What is less than this is not worth a close without the hub's help.
-const WORTH_CLOSING_MSAT: u64 = 2_000_000;
 /// Most that a balance below the dust limit gives up in an agreed close.
 const DUST_SAT: u64 = 354;
 /// Largest page of any list.
@@ -54,7 +48,7 @@ impl Run {
     }
 
     /// A block, and time for everybody to look at it.
-    fn block(&mut self) -> Result<(), Broken> {
+    pub(super) fn block(&mut self) -> Result<(), Broken> {
         self.mine(1);
         self.work(3)
     }
@@ -158,7 +152,11 @@ impl Run {
         Ok(())
     }
 
-    fn channels(&mut self, number: usize, include_closed: bool) -> Result<Vec<pb::Channel>, Broken> {
+    pub(super) fn channels(
+        &mut self,
+        number: usize,
+        include_closed: bool,
+    ) -> Result<Vec<pb::Channel>, Broken> {
         let request = wallet_pb::ListChannelsRequest { include_closed };
         let listed =
             self.ask_wallet(
@@ -168,72 +166,8 @@ impl Run {
         Ok(listed.map(|listed| listed.channels).unwrap_or_default())
     }
 
-    fn until_channels_end(&mut self) -> Result<(), Broken> {
-        for blocks in 0..CLOSING_BLOCKS {
-            let mut open = 0;
-            for number in 0..self.wallets.len() {
-                if self.wallets[number].character == Character::Cheat
-                    && self.wallets[number].line == Line::Cut
-                {
-                    continue;
-                }
-                let mut channels = self.channels(number, false)?;
-                self.note_punished(&channels);
-                if self.hub.line == Line::Cut {
-                    // With a hub that is gone for good nobody publishes what is worth nothing to it.
-                    channels.retain(|channel| channel.local_msat >= WORTH_CLOSING_MSAT);
-                }
-                open += channels.len();
-                let closes = [0, 10, PATIENCE_BLOCKS].contains(&blocks);
-                for channel in channels.into_iter().filter(|_| closes) {
-                    let request = wallet_pb::CloseChannelRequest {
-                        channel_id: channel.channel_id,
-                        force: blocks == PATIENCE_BLOCKS,
-                        ..Default::default()
-                    };
-                    self.ask_wallet(number, |service| async move {
-                        service.close_channel(Request::new(request)).await
-                    })?;
-                }
-            }
-            if self.hub.line == Line::Open {
-                // Nobody is near a deadline, so the breaker asks: yes.
-                self.ask_operator(|operator| async move {
-                    operator.release_held(Request::new(pb::ReleaseHeldRequest {})).await
-                })?;
-                let listed = self.ask_operator(|operator| async move {
-                    operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
-                })?;
-                let channels = listed.map(|listed| listed.channels).unwrap_or_default();
-                self.note_punished(&channels);
-                open += channels.len();
-                for channel in channels.into_iter().filter(|_| blocks == PATIENCE_BLOCKS) {
-                    // Whoever cheated and never came back is not waited for.
-                    self.operator_closes_one(channel.channel_id, true)?;
-                }
-            }
-            if open == 0 {
-                return Ok(());
-            }
-            self.block()?;
-        }
-        let mut left = Vec::new();
-        for number in 0..self.wallets.len() {
-            for channel in self.channels(number, false)? {
-                left.push(format!("wallet {number}: {channel:?}"));
-            }
-        }
-        let listed = self.ask_operator(|operator| async move {
-            operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
-        })?;
-        left.extend(
-            listed.into_iter().flat_map(|listed| listed.channels).map(|channel| format!("hub: {channel:?}")),
-        );
-        Err(Broken::new("no channel is stuck", format!("after {CLOSING_BLOCKS} blocks: {}", left.join("; "))))
-    }
-
     /// Channels in which this party found the other's old state on the chain.
-    fn note_punished(&mut self, channels: &[pb::Channel]) {
+    pub(super) fn note_punished(&mut self, channels: &[pb::Channel]) {
         let by_cheater = channels.iter().filter(|channel| {
             channel.onchain.as_ref().is_some_and(|close| close.whose() == pb::CommitmentOf::Cheater)
         });

@@ -35,7 +35,7 @@ use crate::ledger::{Ledger, Prices};
 use crate::router::WalletRouter;
 
 /// Version of the logic that folds the inputs: raised when old inputs would be understood differently.
-pub const LOGIC_VERSION: u32 = 3;
+pub const LOGIC_VERSION: u32 = 4;
 
 /// The desk's number among the machines.
 pub const DESK: MachineId = MachineId(2);

@@ -114,8 +114,12 @@ impl State {
 
     /// The channel is given up. Before the funding is signed that only ends the opening; after, our latest
     /// commitment is to be published (if it may be). Offers never signed fail; signed ones are for the chain
-    /// to decide.
+    /// to decide. What both agreed on stays so while it is in a block: the failure counts if that block goes.
     pub(super) fn failed(&mut self, cause: FailureCause, out: &mut Out<'_>) {
+        if let Phase::Closing { .. } = self.phase {
+            self.closing.given_up.get_or_insert(cause);
+            return;
+        }
         if self.is_opening() {
             self.opening_ended(opening_failure(cause), out);
             return;

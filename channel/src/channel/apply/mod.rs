@@ -80,6 +80,7 @@ impl State {
             }
             Kind::FundingUndone => self.funding_undone(out),
             Kind::FundingDeep => self.funding_deep(out),
+            Kind::FundingFinal => self.funding_final(),
             Kind::ShutdownSent { script } => self.shutdown_sent(script, out),
             Kind::ShutdownReceived { script } => self.shutdown_received(script, out),
             Kind::TermsProposed(terms) => self.terms_proposed(*terms, out),

@@ -208,8 +208,6 @@ impl State {
     pub(super) fn funding_deep(&mut self, out: &mut Out<'_>) {
         let Some(funding) = &mut self.funding else { return };
         funding.deep = true;
-        // The chain keeps it from now on.
-        funding.transaction = None;
         if matches!(self.phase, Phase::Failed { .. }) {
             return;
         }
@@ -217,6 +215,14 @@ impl State {
             self.send_message(Message::ChannelReady, out);
         }
         self.open_if_ready(out);
+    }
+
+    /// The chain keeps it from now on. Until then a reorganisation may take it out of the chain and of every mempool, and
+    /// only its opener has it.
+    pub(super) fn funding_final(&mut self) {
+        if let Some(funding) = &mut self.funding {
+            funding.transaction = None;
+        }
     }
 
     fn open_if_ready(&mut self, out: &mut Out<'_>) {

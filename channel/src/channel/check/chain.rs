@@ -52,6 +52,9 @@ impl Channel {
                 }
                 decided(Kind::FundingDeep)
             }
+            // The accepter never had the transaction.
+            ChainEvent::FundingFinal if funding.transaction.is_none() => Ok(Checked::Nothing),
+            ChainEvent::FundingFinal => decided(Kind::FundingFinal),
             ChainEvent::FundingNeverConfirms { .. } => self.check_never_confirms(funding),
             ChainEvent::FundingSpent { height, transaction, revoked_htlcs } => {
                 let txid = transaction.compute_txid();

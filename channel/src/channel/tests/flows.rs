@@ -7,7 +7,8 @@ use crate::amount::Msat;
 use crate::channel::PhaseView;
 use crate::closing::{BATCH_LOCK_TIME, BATCH_VERSION, BatchSighashes, ClosingTerms};
 use crate::effect::{Effect, Report};
-use crate::event::{ChainEvent, Command};
+use crate::error::FailureCause;
+use crate::event::{ChainEvent, Command, FailRequest};
 use crate::failure::FailureReason;
 use crate::forward::{ForwardResult, Internal};
 use crate::signer::Signer;
@@ -269,6 +270,28 @@ fn a_close_by_ticket_pays_the_wallet_its_balance_less_the_fee() {
         }
         let acknowledged = pair.wallet.effects.last();
         assert_eq!(acknowledged, Some(&Effect::Finished));
+    }
+}
+
+#[test]
+fn who_gives_a_channel_up_whose_agreed_close_is_in_a_block_waits_for_it_unless_the_block_is_undone() {
+    let mut pair = frozen(200_000_000);
+    let batch = batch(&pair);
+    let txid = batch.compute_txid();
+    let fail = Command::Fail { reason: FailRequest::Operator };
+    for who in Who::BOTH {
+        let end = pair.end(who);
+        let spent =
+            ChainEvent::FundingSpent { height: HEIGHT + 5, transaction: batch.clone(), revoked_htlcs: None };
+        end.chain(spent.clone()).unwrap();
+        end.command(fail.clone()).unwrap();
+        assert_eq!(end.channel().phase(), PhaseView::Closing { txid, height: HEIGHT + 5 });
+        end.chain(ChainEvent::SpendUndone { txid }).unwrap();
+        assert_eq!(end.channel().phase(), PhaseView::Failed { cause: FailureCause::Operator });
+        end.chain(spent).unwrap();
+        end.command(fail.clone()).unwrap();
+        end.chain(ChainEvent::SpendFinal { height: HEIGHT + 11, txid }).unwrap();
+        assert_eq!(end.channel().phase(), PhaseView::Closed { txid, height: HEIGHT + 5 });
     }
 }
 

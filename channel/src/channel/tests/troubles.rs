@@ -150,6 +150,22 @@ fn a_reorganised_funding_stops_new_htlcs_until_it_is_confirmed_again() {
 }
 
 #[test]
+fn an_opener_sends_its_funding_again_after_every_restart_until_it_is_final() {
+    let broadcast = |end: &End| {
+        let mut effects = Vec::new();
+        end.channel().resume(&mut effects);
+        effects.into_iter().any(|effect| matches!(effect, Effect::BroadcastFunding { .. }))
+    };
+    let mut pair = Pair::open(Who::Wallet);
+    assert!(broadcast(&pair.wallet), "three blocks may be undone, and nobody else may have it");
+    assert!(!broadcast(&pair.hub), "an accepter never had it");
+    for who in Who::BOTH {
+        pair.end(who).chain(ChainEvent::FundingFinal).unwrap();
+    }
+    assert!(!broadcast(&pair.wallet));
+}
+
+#[test]
 fn an_accepter_with_nothing_at_stake_forgets_a_channel_that_the_opener_gave_up() {
     let mut pair = Pair::funded(Who::Hub);
     let error = || Event::Message(Message::ChannelError { text: "unknown channel".to_owned() });

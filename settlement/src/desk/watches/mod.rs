@@ -172,6 +172,9 @@ impl Watches {
                 if depth(tip, height) >= self.deep_at(funding) {
                     news.tell(owner, ChainEvent::FundingDeep { height });
                 }
+                if depth(tip, height) >= self.final_depth {
+                    news.tell(owner, ChainEvent::FundingFinal);
+                }
             }
             if let Some(Found { is_final: true, .. }) = funding.conflict {
                 news.tell(owner, ChainEvent::FundingNeverConfirms { height: tip });
@@ -289,6 +292,7 @@ impl Watches {
         };
         // Nothing can conflict with it any more.
         funding.inputs.clear();
+        news.tell(owner, ChainEvent::FundingFinal);
         news.changed.insert(owner);
     }
 

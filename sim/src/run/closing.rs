@@ -1,0 +1,141 @@
+//! The end of every channel: together where both can be reached, alone otherwise, with a person's help where a program waits
+//! for one.
+
+use proto::hub::v1 as pb;
+use proto::hub::v1::operator_server::Operator;
+use proto::wallet::v1 as wallet_pb;
+use proto::wallet::v1::wallet_server::Wallet;
+use tonic::Request;
+
+use super::Run;
+use super::seats::{Character, Line};
+use crate::audit::Broken;
+
+/// Blocks within which every channel ends: delays, final depths, second stages.
+const CLOSING_BLOCKS: u32 = 700;
+/// Blocks before who does not close together closes alone.
+const PATIENCE_BLOCKS: u32 = 30;
+/// Blocks after which a person looks what a program does not pay for, and how often.
+const PERSON_LOOKS_AFTER_BLOCKS: u32 = 40;
+const PERSON_LOOKS_EVERY_BLOCKS: u32 = 20;
+/// What a person pays, in satoshi a virtual byte.
+const PERSON_PAYS_SAT_PER_VB: u64 = 3;
+/// What is less than this is not worth a close without the hub's help.
+const WORTH_CLOSING_MSAT: u64 = 2_000_000;
+/// Once everybody closes alone, blocks between two looks at what is left.
+const LOOK_EVERY_BLOCKS: u32 = 4;
+/// Characters of what is left that are told.
+const TOLD: usize = 4_000;
+
+impl Run {
+    pub(super) fn until_channels_end(&mut self) -> Result<(), Broken> {
+        let mut left = Vec::new();
+        for blocks in 0..CLOSING_BLOCKS {
+            let together = blocks <= PATIENCE_BLOCKS;
+            if together || blocks.is_multiple_of(LOOK_EVERY_BLOCKS) {
+                left = self.close_what_is_open(blocks)?;
+                if left.is_empty() {
+                    return Ok(());
+                }
+            }
+            if together {
+                self.block()?;
+            } else {
+                self.block_for_all()?;
+            }
+        }
+        let left: String = left.join("; ").chars().take(TOLD).collect();
+        Err(Broken::new("no channel is stuck", format!("after {CLOSING_BLOCKS} blocks: {left}")))
+    }
+
+    /// Everybody closes what they have. What is still open is told.
+    fn close_what_is_open(&mut self, blocks: u32) -> Result<Vec<String>, Broken> {
+        let mut left = Vec::new();
+        for number in 0..self.wallets.len() {
+            if !self.is_gone(number) {
+                let channels = self.close_of_wallet(number, blocks)?;
+                left.extend(channels.into_iter().map(|channel| format!("wallet {number}: {channel:?}")));
+            }
+        }
+        if self.hub.line == Line::Open {
+            let channels = self.close_of_hub(blocks)?;
+            left.extend(channels.into_iter().map(|channel| format!("hub: {channel:?}")));
+        }
+        Ok(left)
+    }
+
+    /// It cheated, and meets nobody any more.
+    fn is_gone(&self, number: usize) -> bool {
+        let wallet = &self.wallets[number];
+        wallet.character == Character::Cheat && wallet.line == Line::Cut
+    }
+
+    fn close_of_wallet(&mut self, number: usize, blocks: u32) -> Result<Vec<pb::Channel>, Broken> {
+        let mut channels = self.channels(number, false)?;
+        self.note_punished(&channels);
+        if self.hub.line == Line::Cut {
+            // With a hub that is gone for good nobody publishes what is worth nothing to it.
+            channels.retain(|channel| channel.local_msat >= WORTH_CLOSING_MSAT);
+        }
+        let closes = [0, 10, PATIENCE_BLOCKS].contains(&blocks);
+        for channel in channels.iter().filter(|_| closes) {
+            let request = wallet_pb::CloseChannelRequest {
+                channel_id: channel.channel_id.clone(),
+                force: blocks == PATIENCE_BLOCKS,
+                ..Default::default()
+            };
+            self.ask_wallet(
+                number,
+                |service| async move { service.close_channel(Request::new(request)).await },
+            )?;
+        }
+        for request in waits_for_a_person(&channels, blocks) {
+            self.ask_wallet(number, |service| async move { service.bump(Request::new(request)).await })?;
+        }
+        Ok(channels)
+    }
+
+    fn close_of_hub(&mut self, blocks: u32) -> Result<Vec<pb::Channel>, Broken> {
+        // Nobody is near a deadline, so the breaker asks: yes.
+        self.ask_operator(|operator| async move {
+            operator.release_held(Request::new(pb::ReleaseHeldRequest {})).await
+        })?;
+        let listed = self.ask_operator(|operator| async move {
+            operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
+        })?;
+        let mut channels = listed.map(|listed| listed.channels).unwrap_or_default();
+        self.note_punished(&channels);
+        for channel in channels.iter().filter(|_| blocks == PATIENCE_BLOCKS) {
+            // Whoever cheated and never came back is not waited for.
+            self.operator_closes_one(channel.channel_id.clone(), true)?;
+        }
+        for request in waits_for_a_person(&channels, blocks) {
+            self.ask_operator(|operator| async move { operator.bump(Request::new(request)).await })?;
+        }
+        // A funding that only a wallet that is gone could send again: nothing of the hub's is in it, and nothing can be closed.
+        let gone: Vec<Vec<u8>> = (0..self.wallets.len())
+            .filter(|number| self.is_gone(*number))
+            .map(|number| self.wallets[number].setup.node_id().as_bytes().to_vec())
+            .collect();
+        channels.retain(|channel| {
+            let nothing = channel.local_msat == 0 && channel.confirmations == 0 && !channel.funded_locally;
+            !(nothing && gone.contains(&channel.node_key.to_vec()))
+        });
+        Ok(channels)
+    }
+}
+
+/// A person pays for commitments that are not worth their fee to the program.
+fn waits_for_a_person(channels: &[pb::Channel], blocks: u32) -> Vec<pb::BumpRequest> {
+    if blocks < PERSON_LOOKS_AFTER_BLOCKS || !blocks.is_multiple_of(PERSON_LOOKS_EVERY_BLOCKS) {
+        return Vec::new();
+    }
+    let own = channels.iter().filter_map(|channel| channel.onchain.as_ref()?.own.as_ref());
+    let dear = own.filter(|own| own.stage() == pb::OnchainStage::TooDear && !own.transaction.is_empty());
+    dear.map(|own| pb::BumpRequest {
+        transaction: own.transaction.clone(),
+        feerate_sat_per_vb: PERSON_PAYS_SAT_PER_VB,
+        ..Default::default()
+    })
+    .collect()
+}
