@@ -109,6 +109,8 @@ fn a_commitment_its_htlc_transactions_and_what_spends_those_are_found_in_one_blo
         txid: by.compute_txid(),
     };
     let finals = [
+        // It is in the same block.
+        ChainEvent::FundingFinal,
         ChainEvent::SpendFinal { height, txid: commitment.compute_txid() },
         is_final(expected[0], &htlcs),
         is_final(expected[1], &htlcs),
