@@ -53,6 +53,9 @@ pub enum Message {
     /// The sender has failed this channel; the text is for people only.
     ChannelError {
         text: String,
+        /// It lost data, and publishes nothing: only the receiver can end the channel (BOLT 2, "Message Retransmission":
+        /// whoever fell behind waits for the other's commitment).
+        cannot_publish: bool,
     },
 }
 

@@ -147,6 +147,9 @@ pub enum FailureCause {
     /// Made again from what the counterparty kept for us: there is no state to publish.
     #[error("this side lost its data and asks the counterparty to close")]
     DataLost,
+    /// It publishes nothing itself: what it owns, it gets by our commitment alone.
+    #[error("the counterparty lost its data and asked for the close")]
+    CounterpartyLostData,
 }
 
 impl FailureCause {
@@ -162,7 +165,8 @@ impl FailureCause {
             | Self::CloseOverdue { .. }
             | Self::CounterpartyClosed { .. }
             | Self::Cheated { .. }
-            | Self::PublishedElsewhere { .. } => true,
+            | Self::PublishedElsewhere { .. }
+            | Self::CounterpartyLostData => true,
             Self::WrongFunding
             | Self::UnexpectedSpend { .. }
             | Self::Behind { .. }
@@ -187,7 +191,13 @@ impl FailureCause {
             | Self::CounterpartyClosed { .. }
             | Self::Cheated { .. }
             | Self::PublishedElsewhere { .. }
-            | Self::DataLost => false,
+            | Self::DataLost
+            | Self::CounterpartyLostData => false,
         }
+    }
+
+    /// Whether this side lost data, so that only the counterparty can close.
+    pub const fn is_data_loss(&self) -> bool {
+        self.proves_old_data() || matches!(self, Self::DataLost)
     }
 }

@@ -84,7 +84,9 @@ pub fn to_wire(message: &Message) -> pb::ChannelMessage {
         Message::ClosingTransaction { transaction } => {
             Kind::ClosingTransaction(pb::ClosingTransaction { transaction: bytes(transaction) })
         }
-        Message::ChannelError { text } => Kind::ChannelError(pb::ChannelError { text: cut_text(text) }),
+        Message::ChannelError { text, cannot_publish } => {
+            Kind::ChannelError(pb::ChannelError { text: cut_text(text), cannot_publish: *cannot_publish })
+        }
     };
     pb::ChannelMessage { kind: Some(kind) }
 }
@@ -162,7 +164,9 @@ pub fn from_wire(message: pb::ChannelMessage) -> Result<Message, WireError> {
                 .map_err(|_| WireError::NotATransaction { field: "transaction" })?;
             Message::ClosingTransaction { transaction }
         }
-        Kind::ChannelError(error) => Message::ChannelError { text: text("text", error.text)? },
+        Kind::ChannelError(error) => {
+            Message::ChannelError { text: text("text", error.text)?, cannot_publish: error.cannot_publish }
+        }
     })
 }
 

@@ -184,6 +184,15 @@ pub const BUDGET_DIVISOR: u64 = 2;
 /// that a hundred small ones that go unanswered cost no fortune.
 pub const RESOLUTION_BUDGET: Amount = Amount::from_sat(1_000);
 
+/// What a commitment pays that a counterparty without data asked for, however little of it is ours: 5 sat/vB, what
+/// [`FEERATE_FALLBACK`] pays. Otherwise whoever owns nothing in a channel would never publish, and the other side, which may
+/// not, would never get what it owns. About 1,500 sat for a commitment with one balance, out of our own coins; for more
+/// outputs, more. When that buys no place in a block it waits for fees to fall. A counterparty that only pretends
+/// gains nothing and loses the channel: it makes us spend that much once, and pays a third of it at least by itself, to fund the
+/// channel and to take its balance out. Each HTLC output that makes the commitment heavier holds more of its money than the
+/// output costs us (354 sat against 215).
+pub const OBLIGING_FEERATE: FeeRate = FEERATE_FALLBACK;
+
 /// Blocks after which an output that cannot be taken by itself, however low the fees, is given up: a week, over which company
 /// or a coin to spare turns up, and fees fall. Counted from the first block that could have held its claim. Its channel must
 /// not stay for ever: a peer could leave any number of such outputs.

@@ -10,9 +10,7 @@ use bitcoin::{Amount, FeeRate, ScriptBuf, Transaction, TxOut};
 use channel::commitment::HtlcDirection::{Offered, Received};
 use common::onchain::{channel, htlc, two_htlcs};
 use common::{KeyCoins, hub_script, interpreter_accepts, sat};
-use settlement::claim::{
-    BuildError, BuiltChild, ChildRequest, anchor_of, build_child, commitment_budget, package_weight,
-};
+use settlement::claim::{BuildError, BuiltChild, ChildRequest, anchor_of, build_child, package_weight};
 use settlement::fees::{FeeBounds, Unconfirmed, fee_for};
 use settlement::limits;
 use settlement::verify::{BatchCoin, BumpJob, CloseJob, ParentSource, UnilateralJob, VerifiedPackage};
@@ -23,7 +21,7 @@ fn request<'a>(parent: &'a Transaction, coins: &'a [BatchCoin], script: &'a Scri
         coins,
         script,
         feerate: FeeRate::from_sat_per_kwu(2_500),
-        budget: commitment_budget(sat(1_000_000)),
+        budget: sat(500_000),
         bounds: FeeBounds::default(),
         replaces: &[],
     }

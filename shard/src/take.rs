@@ -199,7 +199,9 @@ impl Shard {
             PeerRefusal::UnknownChannel | PeerRefusal::NotYours => PeerRefusal::UnknownChannel.to_string(),
             PeerRefusal::Refused(refused) => refused.to_string(),
         };
-        let message = Box::new(Message::ChannelError { text: error_text(&text) });
+        // What was set aside is never published, like what was lost.
+        let cannot_publish = matches!(&why, PeerRefusal::Refused(Refused::Quarantined { .. }));
+        let message = Box::new(Message::ChannelError { text: error_text(&text), cannot_publish });
         self.turn.pending.push(Outgoing::Tell { session, channel, message });
         self.turn.pending.push(Outgoing::PeerRefused { session, channel, why });
     }

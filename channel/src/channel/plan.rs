@@ -15,6 +15,7 @@ use crate::bug::{self, Bug};
 use crate::bytes::PaymentPreimage;
 use crate::claim::{Claim, Found, OnchainPlan, Own, OwnHtlc, Revoked, Theirs, to_remote};
 use crate::commitment::{CommitmentSpec, CommitmentTransaction, commitment_number};
+use crate::error::FailureCause;
 use crate::keys::{CommitmentKeys, HtlcOutputs};
 use crate::limits::{COMMITMENT_CONFIRM_BLOCKS, OUTGOING_GRACE_BLOCKS, SUCCESS_CLAIM_BLOCKS};
 use crate::parameters::{ChannelContext, Side};
@@ -77,6 +78,8 @@ impl Channel {
             deadline: self.state.publish_deadline(),
             value_at_stake: self.state.value_at_stake(),
             value_in_time: self.state.value_in_time().to_sat_floor(),
+            for_counterparty: self.state.phase
+                == (Phase::Failed { cause: FailureCause::CounterpartyLostData }),
             commitment,
             counterparty_signatures: signatures,
             transaction,

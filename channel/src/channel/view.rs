@@ -157,6 +157,9 @@ pub struct PublishJob {
     /// What we lose at most if it confirms after the deadline: HTLCs, but not our balance. No deadline is worth a higher
     /// fee than a share of this.
     pub value_in_time: Amount,
+    /// The counterparty lost its data and asked for this close: it gets what it owns by our commitment alone, so
+    /// this is published even if nothing of ours is at stake.
+    pub for_counterparty: bool,
 }
 
 impl Channel {

@@ -125,7 +125,7 @@ impl<'a> Inbox<'a> {
         let owner = match self.may_open(channel) {
             Ok(owner) => owner,
             Err(text) => {
-                let refusal = Message::ChannelError { text };
+                let refusal = Message::ChannelError { text, cannot_publish: false };
                 self.outgoing.send(ToWallet::Channels(vec![(channel, vec![refusal])]));
                 return Ok(());
             }

@@ -200,7 +200,8 @@ fn opening_and_closing() -> impl Strategy<Value = Message> {
         (terms(), signature())
             .prop_map(|(terms, signature)| Message::ClosingTicket(Ticket { terms, signature })),
         Just(Message::ClosingTransaction { transaction: minimal_transaction() }),
-        "\\PC{0,200}".prop_map(|text| Message::ChannelError { text }),
+        ("\\PC{0,200}", any::<bool>())
+            .prop_map(|(text, cannot_publish)| Message::ChannelError { text, cannot_publish }),
     ]
 }
 

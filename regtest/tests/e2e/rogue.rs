@@ -216,7 +216,7 @@ impl Rogue {
         for message in contents.channels.into_iter().flat_map(|(_, messages)| messages) {
             match message {
                 // Whoever lies does not mind.
-                Message::ChannelError { text } => self.told = Some(text),
+                Message::ChannelError { text, .. } => self.told = Some(text),
                 Message::Reestablish(_) => {}
                 honest => {
                     self.hub_is_ready |= honest == Message::ChannelReady;

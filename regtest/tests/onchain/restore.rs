@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bitcoin::{OutPoint, TxOut};
+use bitcoin::{Amount, OutPoint, TxOut};
 use proto::hub::v1 as pb;
 use regtest::arguments;
 use regtest::bitcoind::View;
@@ -12,10 +12,11 @@ use regtest::wait::{Look, until_seen};
 use serde_json::Value;
 
 use crate::cheat;
+use crate::fees::SPIKE;
 use crate::story::{Disturbance, Story};
 use crate::support::{
-    CAPACITY_SAT, FEES_A_CHANNEL_SAT, LARGE_MSAT, NO_HUB, PAID_BEFORE_MSAT, SHORT_DELAY, SMALL_MSAT, SOON,
-    Stage, assert_gained,
+    CAPACITY_SAT, FEES_A_CHANNEL_SAT, LARGE_MSAT, NO_HUB, PAID_BEFORE_MSAT, PEER_CAPACITY_SAT, SHORT_DELAY,
+    SMALL_MSAT, SOON, Stage, assert_gained, options,
 };
 use crate::wire::Wire;
 
@@ -113,9 +114,9 @@ async fn killed_at_every_piece(stage: &Stage, wallet: &Wallet, funding: OutPoint
     unreachable!("the wire carries more and more")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wallet_restored_from_its_words_gets_its_coins_when_everybody_is_killed_at_every_stage() {
-    let stage = Stage::set(SHORT_DELAY, &["lost"]).await;
+/// The wallet of the stage loses everything, and nobody touches the hub. `stages` follow each other: the hub's commitment,
+/// the balances that it pays.
+async fn restored_while_everybody_is_killed_at_every_stage(stage: Stage, stages: u32) {
     let books = stage.books().await;
     let funding = stage.funding(&stage.channels[0]).await;
     let wallet = Arc::clone(&stage.wallets[0]);
@@ -132,8 +133,7 @@ async fn a_wallet_restored_from_its_words_gets_its_coins_when_everybody_is_kille
         })
         .await
         .unwrap();
-    // The commitment, the balance that is paid at once, the one that is paid after a delay.
-    let stage = story.told(2);
+    let stage = story.told(stages);
     let ended = stage.ended(&books).await;
     assert_eq!(ended.commitments.len(), 1, "{ended:?}");
     assert_gained(&ended, stage.party(&wallet), wallet.name(), 0, 0, FEES_A_CHANNEL_SAT);
@@ -142,6 +142,86 @@ async fn a_wallet_restored_from_its_words_gets_its_coins_when_everybody_is_kille
     let opening = Opening { wallet: Arc::clone(&wallet), funder: Funder::Wallet, capacity_sat: CAPACITY_SAT };
     stage.lab.open(&[opening]).await.unwrap();
     wallet.send(stage.peer.node_key(), LARGE_MSAT).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_restored_from_its_words_gets_its_coins_when_everybody_is_killed_at_every_stage() {
+    let stage = Stage::set(SHORT_DELAY, &["lost"]).await;
+    restored_while_everybody_is_killed_at_every_stage(stage, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_whose_hub_owns_nothing_in_its_channel_gets_its_coins_when_everybody_is_killed_at_every_stage()
+ {
+    let stage = Stage::set_unpaid(options(SHORT_DELAY), &["lost"]).await;
+    restored_while_everybody_is_killed_at_every_stage(stage, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_whose_hub_owns_nothing_in_its_channel_gets_its_coins_once_blocks_are_cheap_enough() {
+    let stage = Stage::set_unpaid(options(SHORT_DELAY), &["lost"]).await;
+    let books = stage.books().await;
+    let (wallet, channel) = (&stage.wallets[0], &stage.channels[0]);
+    let funding = stage.funding(channel).await;
+    stage.lab.chain().restart_with(SPIKE).await.unwrap();
+    restore_from_words(&stage, wallet).await;
+    wallet.start_again().await.unwrap();
+    fails(wallet, channel, "lost its data").await;
+    for round in 0..4 {
+        stage.lab.mine(1).await.unwrap();
+        assert!(unspent(&stage, funding).await.unwrap().is_some(), "the hub pays more than it should");
+        if round == 1 {
+            stage.lab.hub().kill().unwrap();
+            stage.lab.hub().start_again().await.unwrap();
+        }
+    }
+    stage.lab.chain().restart_with(&[]).await.unwrap();
+    stage.lab.mine(1).await.unwrap();
+    stage.confirm_spends("the hub's commitment", &[funding]).await.unwrap();
+    stage.all_closed(&stage.channels).await.unwrap();
+    let ended = stage.ended(&books).await;
+    assert_gained(&ended, stage.party(wallet), wallet.name(), 0, 0, FEES_A_CHANNEL_SAT);
+    // What its child and the commitment weigh together, at a moderate feerate.
+    assert_gained(&ended, stage.hub_party(), "the hub", 0, 0, 2_500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_that_loses_its_data_before_its_funding_is_in_a_block_gets_its_coins_all_the_same() {
+    let stage = Stage::set_unpaid(options(SHORT_DELAY), &["hasty"]).await;
+    stage.lab.fund_wallets(&stage.wallets, Amount::from_sat(2 * CAPACITY_SAT)).await.unwrap();
+    let wallet = &stage.wallets[0];
+    let opened = wallet.open(CAPACITY_SAT).await.unwrap();
+    let fundings = until_seen("the funding in the mempool", SOON, async || {
+        let waiting = stage.lab.chain().mempool().await?;
+        Ok::<_, LabError>(if waiting.is_empty() {
+            Look::NotYet("none".to_owned())
+        } else {
+            Look::Seen(waiting)
+        })
+    });
+    assert_eq!(fundings.await.unwrap().len(), 1);
+    let funding = stage.funding(&opened).await;
+    restore_from_words(&stage, wallet).await;
+    wallet.start_again().await.unwrap();
+    fails(wallet, &opened, "lost its data").await;
+    until_seen("the hub's failed channel", SOON, async || {
+        let channels = stage.lab.hub().channels().await?;
+        let found = channels.iter().find(|one| one.channel_id == opened);
+        let seen = found.map(|one| (one.phase(), one.failure.clone()));
+        let asked = matches!(&seen, Some((pb::ChannelPhase::Failed, why)) if why.contains("lost its data"));
+        Ok::<_, LabError>(if asked { Look::Seen(()) } else { Look::NotYet(format!("{seen:?}")) })
+    })
+    .await
+    .unwrap();
+    stage.lab.mine(1).await.unwrap();
+    assert!(stage.lab.chain().unspent(funding).await.unwrap().is_some(), "it is in a block now");
+    let channels = [opened, stage.channels[0].clone()];
+    let fundings = [funding, stage.funding(&stage.channels[0]).await];
+    stage.confirm_spends("the hub's commitments", &fundings).await.unwrap();
+    stage.all_closed(&channels).await.unwrap();
+    let coins = regtest::lab::on_chain(wallet.balance().await.unwrap().on_chain).confirmed_sat;
+    let brought = 2 * PEER_CAPACITY_SAT + CAPACITY_SAT + 2 * CAPACITY_SAT;
+    assert!(coins + 2 * FEES_A_CHANNEL_SAT > brought && coins <= brought, "{coins} of {brought}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

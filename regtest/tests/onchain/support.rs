@@ -79,6 +79,17 @@ impl Stage {
     }
 
     pub async fn set_with(options: LabOptions, names: &[&str]) -> Stage {
+        let stage = Stage::set_unpaid(options, names).await;
+        for wallet in &stage.wallets {
+            wallet.send(stage.peer.node_key(), PAID_BEFORE_MSAT).await.expect("a payment settles");
+        }
+        stage.lab.mine(1).await.unwrap();
+        stage.lab.quiet().await.expect("nothing stays in flight");
+        stage
+    }
+
+    /// The same before anything was paid: the hub owns nothing in the channels of the others.
+    pub async fn set_unpaid(options: LabOptions, names: &[&str]) -> Stage {
         let mut lab = Lab::start(options).await.expect("the lab starts");
         let all = ["peer"].iter().chain(names).map(|name| (*name).to_owned());
         let mut wallets = lab.add_wallets(all).await.expect("wallets start");
@@ -97,13 +108,7 @@ impl Stage {
         ];
         openings.extend(wallets.iter().map(|wallet| opening(wallet, Funder::Wallet, CAPACITY_SAT)));
         let channels = lab.open(&openings).await.expect("channels open").split_off(2);
-        for wallet in &wallets {
-            wallet.send(peer.node_key(), PAID_BEFORE_MSAT).await.expect("a payment settles");
-        }
-        let stage = Stage { lab, peer, wallets, channels };
-        stage.lab.mine(1).await.unwrap();
-        stage.lab.quiet().await.expect("nothing stays in flight");
-        stage
+        Stage { lab, peer, wallets, channels }
     }
 
     /// The place of a wallet in [`Ended`].

@@ -5,6 +5,7 @@
 //! still to come. A bid never falls, and never exceeds the budget.
 
 use bitcoin::{Amount, FeeRate, Weight};
+use channel::channel::PublishJob;
 use channel::claim::{Claim, ClaimKind};
 
 use crate::fees::{FeeBounds, fee_for, feerate_within};
@@ -119,7 +120,17 @@ pub fn claim_budget<'a>(claims: impl Iterator<Item = &'a Claim>) -> Amount {
     claims.map(share).fold(Amount::ZERO, |sum, share| sum.checked_add(share).unwrap_or(Amount::MAX_MONEY))
 }
 
-/// The highest fee of a commitment's package: half of what is lost if it never confirms.
-pub fn commitment_budget(value_at_stake: Amount) -> Amount {
-    value_at_stake / limits::BUDGET_DIVISOR
+/// The highest fee of a commitment's package of this weight: half of what is lost if it never confirms, and at least
+/// [`limits::OBLIGING_FEERATE`] (or the lowest feerate, if that is higher) if it is published for the counterparty's sake.
+pub fn commitment_budget(job: &PublishJob, weight: Weight, bounds: FeeBounds) -> Amount {
+    let own = job.value_at_stake / limits::BUDGET_DIVISOR;
+    match job.for_counterparty {
+        true => own.max(fee_for(bounds.floor().max(limits::OBLIGING_FEERATE), weight)),
+        false => own,
+    }
+}
+
+/// The part of it that the deadline is worth.
+pub fn pressing_budget(job: &PublishJob) -> Amount {
+    job.value_in_time / limits::BUDGET_DIVISOR
 }

@@ -24,7 +24,9 @@ use channel::ids::OwnerId;
 
 pub use build::{BuildError, Built, ClaimRequest, build};
 pub use child::{BuiltChild, ChildRequest, anchor_of, build_child, package_weight};
-pub use fee::{Bid, FeeTarget, claim_budget, commitment_budget, feerate, raised, target_blocks};
+pub use fee::{
+    Bid, FeeTarget, claim_budget, commitment_budget, feerate, pressing_budget, raised, target_blocks,
+};
 pub use group::{ContestClass, Group, group};
 pub use worth::is_small;
 

@@ -163,6 +163,7 @@ impl Channel {
             deadline: None,
             value_at_stake: sat(1_000_000),
             value_in_time: sat(1_000_000),
+            for_counterparty: false,
         }
     }
 

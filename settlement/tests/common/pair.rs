@@ -172,6 +172,7 @@ impl Pair {
             deadline,
             value_at_stake: CAPACITY / 2,
             value_in_time: CAPACITY / 2,
+            for_counterparty: false,
         }
     }
 

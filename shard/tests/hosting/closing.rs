@@ -432,7 +432,7 @@ fn a_channel_that_only_the_hub_remembers_is_made_again_and_is_for_the_hub_to_clo
     let lost = PhaseView::Failed { cause: FailureCause::DataLost };
     assert_eq!(annas(&mut world, ANNA).2, lost);
     let at_hub = world.channels(HUB).into_iter().find(|view| view.channel_id == channel_id).unwrap();
-    assert_eq!(at_hub.phase, PhaseView::Failed { cause: FailureCause::Counterparty });
+    assert_eq!(at_hub.phase, PhaseView::Failed { cause: FailureCause::CounterpartyLostData });
     world.kill(ANNA);
     world.start(ANNA);
     assert_eq!(annas(&mut world, ANNA).2, lost);

@@ -55,7 +55,7 @@ fn from_anna(world: &mut World, channel: ChannelId, messages: Vec<Message>) {
 }
 
 fn error() -> Message {
-    Message::ChannelError { text: "no".to_owned() }
+    Message::ChannelError { text: "no".to_owned(), cannot_publish: false }
 }
 
 fn forged_commitment() -> Message {
@@ -163,7 +163,7 @@ fn an_unknown_channel_is_named_and_an_error_is_not_answered_by_an_error() {
     hub.turn(0, 10);
     let [(to, channel, messages)] = &hub.outputs.sends[..] else { panic!("{:?}", hub.outputs.sends) };
     assert_eq!((*to, *channel), (session, unknown));
-    assert!(matches!(&messages[..], [Message::ChannelError { text }] if text.contains("no channel")));
+    assert!(matches!(&messages[..], [Message::ChannelError { text, .. }] if text.contains("no channel")));
     assert_eq!(hub.outputs.refused, [(session, unknown, PeerRefusal::UnknownChannel)]);
     hub.outputs = Default::default();
 
@@ -413,6 +413,10 @@ fn a_channel_whose_records_do_not_fold_is_set_aside_and_the_others_start() {
         !matches!(why, PeerRefusal::Refused(Refused::Quarantined { .. }))
     });
     assert_eq!(hub.outputs.refused, []);
+    let publish = |message: &Message| matches!(message, Message::ChannelError { cannot_publish: true, .. });
+    let asked =
+        |(_, id, messages): &(_, ChannelId, Vec<Message>)| *id == channel_id && messages.iter().any(publish);
+    assert!(hub.outputs.sends.iter().any(asked), "only the peer can close it: {:?}", hub.outputs.sends);
     hub.outputs = Default::default();
 
     // Its evidence is a snapshot by now: it pins nothing, and is set aside again.

@@ -292,7 +292,11 @@ fn hostile(source: &mut Source<'_>, height: u32) -> Option<Message> {
         7 => Message::ClosingTerms(terms(source, height)),
         8 => Message::ClosingTicket(Ticket { terms: terms(source, height), signature: signature(source) }),
         9 => Message::ClosingTransaction { transaction: source.blob() },
-        10 => Message::ChannelError { text: String::from_utf8_lossy(&source.blob()).into_owned() },
+        10 => {
+            let text = source.blob();
+            let cannot_publish = text.len() % 2 == 1;
+            Message::ChannelError { text: String::from_utf8_lossy(&text).into_owned(), cannot_publish }
+        }
         11 => Message::FundingSigned(FundingSigned { signature: signature(source), sealed: source.blob() }),
         _ => Message::FundingCreated(FundingCreated {
             outpoint: OutPoint::null(),

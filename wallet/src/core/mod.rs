@@ -411,7 +411,7 @@ impl Core {
         let node = self.hub;
         for message in &messages {
             // The channel keeps what it means for it; why the hub did it, only the hub can say.
-            if let Message::ChannelError { text } = message {
+            if let Message::ChannelError { text, .. } = message {
                 tracing::warn!(%channel, ?text, "the hub refused or gave up a channel");
             }
         }

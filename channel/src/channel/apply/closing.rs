@@ -151,6 +151,7 @@ fn opening_failure(cause: FailureCause) -> OpeningFailure {
         | FailureCause::Cheated { .. }
         | FailureCause::PublishedElsewhere { .. }
         | FailureCause::NewerCommitment { .. }
-        | FailureCause::DataLost => OpeningFailure::NeverConfirmed,
+        | FailureCause::DataLost
+        | FailureCause::CounterpartyLostData => OpeningFailure::NeverConfirmed,
     }
 }

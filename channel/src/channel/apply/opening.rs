@@ -166,7 +166,8 @@ impl State {
         self.phase = Phase::Aborted { cause: cause.clone() };
         match cause {
             OpeningFailure::Aborted(_) | OpeningFailure::Violation(_) => {
-                self.send_message(Message::ChannelError { text: cause.to_string() }, out);
+                let text = cause.to_string();
+                self.send_message(Message::ChannelError { text, cannot_publish: false }, out);
             }
             OpeningFailure::Disconnected
             | OpeningFailure::Counterparty { .. }

@@ -55,9 +55,9 @@ impl State {
 
     /// What the counterparty is told of a channel that is over.
     pub(in super::super) fn channel_error(&self) -> ToSend {
-        let text = match &self.phase {
-            Phase::Failed { cause } => cause.to_string(),
-            Phase::Closed { .. } => "the channel is closed".to_owned(),
+        let (text, cannot_publish) = match &self.phase {
+            Phase::Failed { cause } => (cause.to_string(), cause.is_data_loss()),
+            Phase::Closed { .. } => ("the channel is closed".to_owned(), false),
             Phase::Proposed
             | Phase::Building
             | Phase::FundingSent
@@ -66,9 +66,9 @@ impl State {
             | Phase::Open
             | Phase::Frozen
             | Phase::Closing { .. }
-            | Phase::Aborted { .. } => "the opening ended".to_owned(),
+            | Phase::Aborted { .. } => ("the opening ended".to_owned(), false),
         };
-        ToSend::Ready(Box::new(Message::ChannelError { text }))
+        ToSend::Ready(Box::new(Message::ChannelError { text, cannot_publish }))
     }
 
     /// The session is gone: what was not committed is forgotten on both sides (BOLT 2, "Message

@@ -86,7 +86,7 @@ impl Channel {
             Message::ClosingTerms(terms) => self.check_terms(terms, context),
             Message::ClosingTicket(ticket) => self.check_ticket(&ticket),
             Message::ClosingTransaction { transaction } => self.check_handed_over(&transaction),
-            Message::ChannelError { text } => self.check_channel_error(&text),
+            Message::ChannelError { text, cannot_publish } => self.check_channel_error(&text, cannot_publish),
         }
     }
 
@@ -154,6 +154,15 @@ impl Channel {
         {
             return decided(Kind::ProvenBehind { number });
         }
+        if let (Phase::Failed { cause }, Message::ChannelError { cannot_publish: true, .. }) =
+            (&self.state.phase, message)
+            && cause.may_publish()
+            && *cause != FailureCause::CounterpartyLostData
+            && self.state.onchain.is_none()
+        {
+            // Whatever it failed for: from now on nobody else can publish.
+            return decided(Kind::Failed { cause: FailureCause::CounterpartyLostData });
+        }
         Ok(self.answer_after_the_end(message))
     }
 
@@ -183,9 +192,15 @@ impl Channel {
     }
 
     /// The counterparty gave the channel up. It can only hurt where something of ours is at stake: an
-    /// accepter whose channel never confirmed just forgets it.
-    fn check_channel_error(&self, text: &str) -> Verdict {
-        let nothing_at_stake = self.state.terms.opener == Side::Counterparty
+    /// accepter whose channel never confirmed just forgets it, unless the opener lost its data. Then the funding may confirm
+    /// yet, and what the opener owns of it only we can publish.
+    fn check_channel_error(&self, text: &str, cannot_publish: bool) -> Verdict {
+        let cause = match cannot_publish {
+            true => FailureCause::CounterpartyLostData,
+            false => FailureCause::Counterparty,
+        };
+        let nothing_at_stake = !cannot_publish
+            && self.state.terms.opener == Side::Counterparty
             && self.state.phase == Phase::AwaitingConfirmation
             && self.state.funding.as_ref().is_none_or(|funding| funding.confirmed.is_none());
         let given_up = || {
@@ -194,9 +209,7 @@ impl Channel {
         match self.state.phase {
             Phase::Proposed | Phase::Building | Phase::FundingSent | Phase::Accepted => given_up(),
             Phase::AwaitingConfirmation if nothing_at_stake => given_up(),
-            Phase::AwaitingConfirmation | Phase::Open => {
-                decided(Kind::Failed { cause: FailureCause::Counterparty })
-            }
+            Phase::AwaitingConfirmation | Phase::Open => decided(Kind::Failed { cause }),
             // Both agreed to the close, and hold what it takes: it goes on.
             Phase::Frozen | Phase::Closing { .. } => Ok(Checked::Nothing),
             Phase::Closed { .. } | Phase::Aborted { .. } | Phase::Failed { .. } => Ok(Checked::Nothing),

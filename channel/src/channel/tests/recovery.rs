@@ -1,12 +1,14 @@
 //! A wallet that lost all but its seed: its channel is made again from what the hub kept, and pays it.
 
+use bitcoin::Amount;
+
 use super::chain::*;
 use super::pair::*;
 use crate::bytes::KeyId;
 use crate::channel::{Awaiting, Channel, CommitmentOwner, PhaseView};
 use crate::effect::{Effect, Report};
 use crate::error::{FailureCause, ParameterFlaw, RecoveryFlaw};
-use crate::event::{ChainEvent, Command, Event, RecoverRequest, Role};
+use crate::event::{ChainEvent, Command, Event, FailRequest, RecoverRequest, Role};
 use crate::ids::{ChannelId, SessionId};
 use crate::keys::Point;
 use crate::message::{Essentials, Message};
@@ -24,6 +26,10 @@ fn lost() -> (End, End, Essentials) {
         pair.resolve(Who::Wallet, number, fulfilled(number));
         pair.run();
     }
+    told_by_hub(pair)
+}
+
+fn told_by_hub(mut pair: Pair) -> (End, End, Essentials) {
     pair.disconnect();
     pair.connect();
     let essentials = pair.hub.outbox.iter().find_map(|message| match message {
@@ -59,15 +65,15 @@ fn a_wallet_without_data_asks_the_hub_to_publish_and_is_paid_by_what_confirms() 
     wallet.chain(confirmed).unwrap();
     // It asks, again in each session.
     let asked = wallet.outbox.pop_front().unwrap();
-    assert!(matches!(asked, Message::ChannelError { .. }));
+    assert!(matches!(asked, Message::ChannelError { cannot_publish: true, .. }));
     wallet.restart();
     wallet.command(Command::Connected { session: SessionId(10) }).unwrap();
-    assert!(matches!(wallet.outbox.pop_front(), Some(Message::ChannelError { .. })));
+    assert!(matches!(wallet.outbox.pop_front(), Some(Message::ChannelError { cannot_publish: true, .. })));
 
     let mut pair = Pair::new();
     (pair.hub, pair.wallet) = (hub, wallet);
     pair.hub.handle(Event::Message(asked)).unwrap();
-    assert_eq!(pair.hub.channel().phase(), PhaseView::Failed { cause: FailureCause::Counterparty });
+    assert_eq!(pair.hub.channel().phase(), PhaseView::Failed { cause: FailureCause::CounterpartyLostData });
     let mut world = World::new(pair);
     let commitment = world.commitment(Who::Hub);
     world.mine([commitment]);
@@ -79,6 +85,70 @@ fn a_wallet_without_data_asks_the_hub_to_publish_and_is_paid_by_what_confirms() 
     assert!(world.is_finished(Who::Wallet));
 }
 
+/// Makes the channel again, and gives what the wallet asks of the hub.
+fn recovered(hub: &End, wallet: &mut End, essentials: &Essentials) -> Event {
+    let input = Channel::check_recovered(request(hub), essentials, &wallet.context()).unwrap();
+    wallet.begin(&input);
+    Event::Message(wallet.outbox.pop_front().expect("it asks at once"))
+}
+
+#[test]
+fn a_hub_that_owns_nothing_publishes_for_a_wallet_without_data_and_for_nobody_else() {
+    let fund = || told_by_hub(Pair::open(Who::Wallet));
+    let job = |hub: &End| hub.channel().publish_job(&hub.signer).expect("it may publish");
+    // Its own close, and that of a wallet that can publish by itself.
+    let error = Message::ChannelError { text: "a wallet's own close".to_owned(), cannot_publish: false };
+    for event in [Event::Command(Command::Fail { reason: FailRequest::Operator }), Event::Message(error)] {
+        let (mut hub, mut wallet, essentials) = fund();
+        hub.handle(event).unwrap();
+        assert_eq!((job(&hub).value_at_stake, job(&hub).for_counterparty), (Amount::ZERO, false));
+        // The wallet loses its data after that: now it waits for the hub alone.
+        let asked = recovered(&hub, &mut wallet, &essentials);
+        hub.handle(asked.clone()).unwrap();
+        assert_eq!(hub.effects.last(), Some(&Effect::PlanChanged));
+        assert!(job(&hub).for_counterparty);
+        // Asked again in each session, it has nothing new to do.
+        hub.effects.clear();
+        hub.handle(asked).unwrap();
+        assert_eq!(hub.effects, []);
+    }
+    let (hub, mut wallet, essentials) = fund();
+    let asked = recovered(&hub, &mut wallet, &essentials);
+    let output = wallet.funding_output();
+    wallet
+        .chain(ChainEvent::FundingConfirmed { height: HEIGHT, block_index: 1, output: Some(output) })
+        .unwrap();
+    let mut pair = Pair::new();
+    (pair.hub, pair.wallet) = (hub, wallet);
+    pair.hub.handle(asked).unwrap();
+    pair.hub.restart();
+    assert_eq!((job(&pair.hub).value_at_stake, job(&pair.hub).for_counterparty), (Amount::ZERO, true));
+    let mut world = World::new(pair);
+    let commitment = world.commitment(Who::Hub);
+    world.mine([commitment]);
+    world.run_to_the_end(&Who::BOTH);
+    assert_eq!((world.owned(Who::Hub), world.owned(Who::Wallet)), (0, CAPACITY_SAT));
+}
+
+#[test]
+fn a_hub_keeps_a_channel_whose_funding_is_in_no_block_yet_for_an_opener_that_lost_its_data() {
+    let asked = || {
+        let (mut hub, mut wallet, essentials) = told_by_hub(Pair::funded(Who::Wallet));
+        let asked = recovered(&hub, &mut wallet, &essentials);
+        hub.handle(asked).unwrap();
+        assert_eq!(hub.channel().phase(), PhaseView::Failed { cause: FailureCause::CounterpartyLostData });
+        hub
+    };
+    let mut hub = asked();
+    let output = hub.funding_output();
+    hub.chain(ChainEvent::FundingConfirmed { height: HEIGHT, block_index: 1, output: Some(output) }).unwrap();
+    assert!(hub.channel().publish_job(&hub.signer).is_some_and(|job| job.for_counterparty));
+    // One that never confirms is forgotten in the end.
+    let mut hub = asked();
+    hub.chain(ChainEvent::FundingNeverConfirms { height: HEIGHT + 2_016 }).unwrap();
+    assert!(matches!(hub.channel().phase(), PhaseView::Aborted { .. }));
+}
+
 #[test]
 fn nothing_that_a_recovered_channel_hears_makes_it_sign() {
     let (hub, mut wallet, essentials) = lost();
@@ -87,7 +157,7 @@ fn nothing_that_a_recovered_channel_hears_makes_it_sign() {
     wallet.outbox.clear();
     for message in [
         Message::ChannelReady,
-        Message::ChannelError { text: "no".to_owned() },
+        Message::ChannelError { text: "no".to_owned(), cannot_publish: false },
         Message::UpdateFulfillHtlc { id: 0, preimage: preimage(0) },
     ] {
         wallet.handle(Event::Message(message)).unwrap();

@@ -167,7 +167,7 @@ fn states() -> Vec<Case> {
     reestablished.disconnect();
     reestablished.connect();
     reestablished.settle();
-    let error = || Event::Message(Message::ChannelError { text: String::new() });
+    let error = || Event::Message(Message::ChannelError { text: String::new(), cannot_publish: false });
     let mut irrevocable = Pair::open(Who::Hub);
     irrevocable.offer(Who::Hub, 1, 1_000);
     irrevocable.run();

@@ -44,7 +44,7 @@ fn a_side_proven_behind_asks_the_other_to_publish() {
         let behind = |cause: &FailureCause| matches!(cause, FailureCause::Behind { .. });
         assert!(matches!(pair.hub.channel().phase(), PhaseView::Failed { cause } if behind(&cause)));
         assert!(pair.hub.channel().publish_job(&pair.hub.signer).is_none());
-        let cause = FailureCause::Counterparty;
+        let cause = FailureCause::CounterpartyLostData;
         assert_eq!(pair.wallet.channel().phase(), PhaseView::Failed { cause });
         assert!(pair.wallet.channel().publish_job(&pair.wallet.signer).is_some());
     }
@@ -107,7 +107,7 @@ fn a_preimage_learned_after_the_channel_failed_is_told_to_who_claims() {
 #[test]
 fn a_funding_that_never_reached_the_network_is_broadcast_again_though_the_channel_failed() {
     let mut pair = Pair::funded(Who::Hub);
-    let error = Message::ChannelError { text: String::new() };
+    let error = Message::ChannelError { text: String::new(), cannot_publish: false };
     pair.hub.handle(Event::Message(error)).unwrap();
     pair.hub.effects.clear();
     pair.hub.restart();

@@ -168,7 +168,10 @@ fn an_opener_sends_its_funding_again_after_every_restart_until_it_is_final() {
 #[test]
 fn an_accepter_with_nothing_at_stake_forgets_a_channel_that_the_opener_gave_up() {
     let mut pair = Pair::funded(Who::Hub);
-    let error = || Event::Message(Message::ChannelError { text: "unknown channel".to_owned() });
+    let error = || {
+        let text = "unknown channel".to_owned();
+        Event::Message(Message::ChannelError { text, cannot_publish: false })
+    };
     pair.wallet.handle(error()).unwrap();
     let cause = OpeningFailure::Counterparty { text: PeerText::new("unknown channel") };
     assert_eq!(pair.wallet.channel().phase(), PhaseView::Aborted { cause });
@@ -212,7 +215,7 @@ fn who_is_proven_behind_publishes_nothing() {
         assert_eq!(behind.channel().publish_job(&behind.signer), None);
         // The other side tells, and gives the channel up because it is asked to: that pays the one that lost
         // its data.
-        let cause = FailureCause::Counterparty;
+        let cause = FailureCause::CounterpartyLostData;
         let told = [Report::CounterpartyBehind, Report::Failed { cause: cause.clone() }];
         assert!(other.reports.ends_with(&told), "{:?}", other.reports);
         assert_eq!(other.channel().phase(), PhaseView::Failed { cause });

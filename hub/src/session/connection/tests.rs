@@ -214,7 +214,7 @@ async fn each_wrong_frame_is_named() {
     let hub = hub();
     let too_many = vec![fail_message(1); proto::limits::MAX_MESSAGES_PER_FRAME + 1];
     let text = "x".repeat(proto::limits::MAX_FRAME_BYTES);
-    let error = pb::channel_message::Kind::ChannelError(pb::ChannelError { text });
+    let error = pb::channel_message::Kind::ChannelError(pb::ChannelError { text, cannot_publish: false });
     let large = vec![pb::ChannelMessage { kind: Some(error) }];
     let one = |messages| vec![pb::ChannelMessages { channel_id: vec![5; 32].into(), messages }];
     let rows: Vec<(&str, Option<Kind>, ErrorCode)> = vec![

@@ -7,7 +7,8 @@ use channel::ids::OwnerId;
 use super::attempt::{Draft, Package, Refused, at_most, bid};
 use super::{CommitmentState, Purse};
 use crate::claim::{
-    Bid, BuildError, ChildRequest, FeeTarget, build_child, commitment_budget, package_weight, target_blocks,
+    Bid, BuildError, ChildRequest, FeeTarget, build_child, commitment_budget, package_weight,
+    pressing_budget, target_blocks,
 };
 use crate::desk::{Broadcast, Desk, DeskReport, Moment, Outcome};
 use crate::limits;
@@ -117,15 +118,16 @@ impl Desk {
         let tip = self.memory.tip().height;
         let script = self.wallet.change_script();
         let old = self.settling.commitments.get(&owner);
+        let weight = package_weight(&job.transaction, &script);
         let target = FeeTarget {
             deadline: job.deadline,
             tip,
             estimate: now.estimates.within(target_blocks(job.deadline, tip)),
             last: None,
             bounds: self.config.fees,
-            budget: commitment_budget(job.value_at_stake),
-            pressing: commitment_budget(job.value_in_time),
-            weight: package_weight(&job.transaction, &script),
+            budget: commitment_budget(job, weight, self.config.fees),
+            pressing: pressing_budget(job),
+            weight,
         };
         let word = self.settling.words.get(&owner).copied();
         let (wanted, budget) = bid(target, old.map(|old| &old.paid), word);
