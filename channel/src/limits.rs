@@ -96,6 +96,13 @@ pub const TIMEOUT_CLAIM_BLOCKS: u32 = 12;
 /// last of which the next hop may show the preimage, and what is left of it to be paid by the one before.
 pub const MIN_CLTV_EXPIRY_DELTA: u16 = 34;
 
+/// Blocks that an HTLC must have left when its payee learns of it (BOLT 2, "cltv_expiry_delta Selection": 18 for terminal
+/// payments, the default of BOLT 11's `min_final_cltv_expiry_delta`): once it has told the preimage, the payer has what is
+/// beyond [`CLAIM_MARGIN_BLOCKS`] to remove the HTLC, and the payee those to take it on the chain.
+pub const MIN_FINAL_EXPIRY_BLOCKS: u32 = 18;
+
+const _: () = assert!(MIN_FINAL_EXPIRY_BLOCKS > CLAIM_MARGIN_BLOCKS);
+
 /// Blocks past its expiry after which a hub gives an HTLC up that nobody can decide: its output may be one of a
 /// commitment that this side knows nothing of, and only the next hop can spend it. By then the incoming one expires, and
 /// whoever offered it takes it back.

@@ -56,7 +56,8 @@ proof_wait_seconds = 60
 # Highest fee without being asked: the greater of these two.
 max_fee_msat = 5000
 max_fee_percent = 5
-# Blocks that a payment to this wallet must have left when it arrives.
+# Blocks that a payment to this wallet must have left when it arrives (18 to 1,000): the time to take it on the chain if the hub
+# does not give it up. Invoices ask for it.
 min_final_expiry_blocks = 18
 # Take payments without an invoice (`hubwallet send`).
 accept_spontaneous = true
@@ -179,7 +180,7 @@ impl Default for PaymentsConfig {
         PaymentsConfig {
             max_fee_msat: 5_000,
             max_fee_percent: 5,
-            min_final_expiry_blocks: 18,
+            min_final_expiry_blocks: channel::limits::MIN_FINAL_EXPIRY_BLOCKS,
             accept_spontaneous: true,
             stream_window: 500,
         }
@@ -361,8 +362,9 @@ fn check(path: &Path, config: Config) -> Result<Checked, ConfigError> {
         return Err(wrong("payments.stream_window", &window, "1 to 5,000"));
     }
     let least = config.payments.min_final_expiry_blocks;
-    if !(3..=1_000).contains(&least) {
-        return Err(wrong("payments.min_final_expiry_blocks", &least, "3 to 1,000"));
+    if !(channel::limits::MIN_FINAL_EXPIRY_BLOCKS..=1_000).contains(&least) {
+        let expected = "18 to 1,000: with less, a payment could expire before it is claimed on the chain";
+        return Err(wrong("payments.min_final_expiry_blocks", &least, expected));
     }
     let delay = config.channels.to_self_delay_blocks;
     if !(channel::limits::MIN_TO_SELF_DELAY_BLOCKS..=channel::limits::MAX_TO_SELF_DELAY_BLOCKS)
@@ -489,6 +491,11 @@ mod tests {
             ("node_key = \"0", "node_key = \"9", "hub.node_key"),
             ("poll_ms = 250", "poll_ms = 1", "bitcoind.poll_ms"),
             ("stream_window = 500", "stream_window = 0", "payments.stream_window"),
+            (
+                "min_final_expiry_blocks = 18",
+                "min_final_expiry_blocks = 17",
+                "payments.min_final_expiry_blocks",
+            ),
             ("to_self_delay_blocks = 2016", "to_self_delay_blocks = 0", "channels.to_self_delay_blocks"),
             ("minimum_depth = 1", "minimum_depth = 0", "channels.minimum_depth"),
             ("proof_wait_seconds = 60", "proof_wait_seconds = 601", "channels.proof_wait_seconds"),
@@ -498,6 +505,9 @@ mod tests {
             let error = parse(Path::new("wallet.toml"), &text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{key} in wallet.toml")), "{error}");
         }
+        let short = good().replacen("min_final_expiry_blocks = 18", "min_final_expiry_blocks = 17", 1);
+        let error = parse(Path::new("wallet.toml"), &short).unwrap_err().to_string();
+        assert!(error.contains("17") && error.contains("18 to 1,000"), "{error}");
         let unknown = format!("{}\ncolour = 1\n", good());
         assert!(matches!(parse(Path::new("x"), &unknown), Err(ConfigError::NotToml { .. })));
     }

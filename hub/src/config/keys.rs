@@ -3,6 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use channel::limits::{
+    MAX_DUST_HTLCS, MAX_DUST_LIMIT, MAX_TO_SELF_DELAY_BLOCKS, MIN_CLTV_EXPIRY_DELTA, MIN_DUST_LIMIT,
+};
 use toml::Value;
 
 use super::value::{Expected, address, boolean, integer, loopback_address, network, path, text, texts, url};
@@ -183,9 +186,9 @@ static KEYS: &[Key] = &[
     key!(
         "policy.cltv_expiry_delta",
         "40",
-        "Least difference, in blocks, between the expiry of a payment coming in and of the same going out:\nthe time the hub has to claim on the chain. At least its claim margin and grace, 15 blocks, and one more.",
+        "Least difference, in blocks, between the expiry of a payment coming in and of the same going out:\nthe time the hub has to claim on the chain. 34 at least (BOLT 2): with less, a preimage that comes late could cost it the payment.",
         policy.cltv_expiry_delta,
-        |v| integer(v, 16..=2016)
+        |v| integer(v, u64::from(MIN_CLTV_EXPIRY_DELTA)..=2016)
     ),
     key!(
         "policy.max_cltv_expiry_delta",
@@ -227,7 +230,7 @@ static KEYS: &[Key] = &[
         "4000",
         "Payments without outputs (below the dust limit) in flight in a channel and direction.",
         policy.max_accepted_dust_htlcs,
-        |v| integer(v, 0..=u64::from(channel::limits::MAX_DUST_HTLCS))
+        |v| integer(v, 0..=u64::from(MAX_DUST_HTLCS))
     ),
     key!(
         "policy.max_dust_htlc_exposure_msat",
@@ -239,23 +242,23 @@ static KEYS: &[Key] = &[
     key!(
         "policy.dust_limit_sat",
         "354",
-        "Payments below it get no output of their own. 354 satoshi at least, so that every output is standard.",
+        "Payments below it get no output of their own. 354 satoshi at least, so that every output is standard, and 10,000 at most:\nwhoever owns less than it at a close gets nothing.",
         policy.dust_limit_sat,
-        |v| integer(v, 354..=100_000)
+        |v| integer(v, MIN_DUST_LIMIT.to_sat()..=MAX_DUST_LIMIT.to_sat())
     ),
     key!(
         "policy.to_self_delay_blocks",
         "144",
         "Blocks a wallet that closes alone waits for its coins: the time the hub has to answer a cheat.",
         policy.to_self_delay_blocks,
-        |v| integer(v, 1..=2016)
+        |v| integer(v, 1..=u64::from(MAX_TO_SELF_DELAY_BLOCKS))
     ),
     key!(
         "policy.max_to_self_delay_blocks",
         "2016",
         "Most blocks a wallet may make the hub wait.",
         policy.max_to_self_delay_blocks,
-        |v| integer(v, 1..=20_160)
+        |v| integer(v, 1..=u64::from(MAX_TO_SELF_DELAY_BLOCKS))
     ),
     key!(
         "policy.minimum_depth",

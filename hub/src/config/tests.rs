@@ -62,7 +62,11 @@ fn an_error_names_the_source_the_key_what_was_found_and_what_is_expected() {
     let rows = [
         (
             refused("", &[("HUBD_POLICY_DUST_LIMIT_SAT", "100")], &[]),
-            "the variable HUBD_POLICY_DUST_LIMIT_SAT: policy.dust_limit_sat is 100, expected a whole number from 354 to 100000",
+            "the variable HUBD_POLICY_DUST_LIMIT_SAT: policy.dust_limit_sat is 100, expected a whole number from 354 to 10000",
+        ),
+        (
+            refused("[policy]\ncltv_expiry_delta = 33", &[], &[]),
+            "policy.cltv_expiry_delta is 33, expected a whole number from 34 to 2016",
         ),
         (
             refused("", &[], &[("operator.listen", "0.0.0.0:1")]),
