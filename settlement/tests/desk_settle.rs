@@ -118,7 +118,12 @@ fn a_commitment_leaves_room_for_one_that_a_reorganisation_took_out_of_the_chain(
         give(rig, plan(deadline));
     };
     undone(&mut rig, None);
-    for _ in 0..settlement::limits::COME_BACK_BLOCKS {
+    for block in 0..settlement::limits::COME_BACK_BLOCKS {
+        // Whoever restarts remembers it, and since when it waits.
+        if block % 2 == 0 {
+            rig.restart();
+            give(&mut rig, plan(None));
+        }
         assert!(settle(&mut rig).broadcasts.is_empty(), "the cheater's is likely to come back");
         let state = commitment_state(&rig, &pair);
         assert!(matches!(state, CommitmentState::LeavesRoom { txid, .. } if txid == revoked.built.txid()));
@@ -126,6 +131,9 @@ fn a_commitment_leaves_room_for_one_that_a_reorganisation_took_out_of_the_chain(
         rig.mine(vec![]);
     }
     assert_eq!(package(&settle(&mut rig)).0, ours.transaction, "it did not");
+    rig.restart();
+    give(&mut rig, plan(None));
+    assert_eq!(package(&settle(&mut rig)).0, ours.transaction, "the wait is over for good");
 
     // It does in the end, and is undone once more: with a deadline that is near nobody waits.
     let near = rig.tip().height + 10;

@@ -54,6 +54,7 @@ use batches::Batches;
 use closing::Pending;
 use record::{Gates, Record, State};
 use settle::Settling;
+use settle::undone::Undone;
 use telling::Telling;
 use watches::{FundingWatch, Watch, Watches};
 
@@ -131,6 +132,8 @@ pub struct Desk {
     gates: Gates,
     /// What the funding transactions of openings pay to the other side besides.
     reserve_coins: BTreeMap<OwnerId, TxOut>,
+    /// What reorganisations took out of the chain, until something spends that funding again.
+    undone: BTreeMap<OwnerId, Undone>,
     /// What was given to the broadcaster, with the height of its block once it is in one.
     listed: BTreeMap<Txid, Option<u32>>,
     /// Seconds since 1970, as last told.
@@ -170,6 +173,7 @@ impl Desk {
             settling: Settling::new(signer, pool),
             gates: state.gates,
             reserve_coins: state.reserve_coins,
+            undone: state.undone,
             config,
             wallet,
             memory,
@@ -182,6 +186,7 @@ impl Desk {
             None => {}
             Some(Telling::Connected { undo }) => {
                 outcome.first = undo.into_iter().map(|(owner, undo)| (owner, undo.command())).collect();
+                outcome.records.extend(desk.note_undone(&outcome.first));
             }
             Some(Telling::Disconnected { block }) => outcome = desk.disconnect(block)?,
         }
@@ -199,6 +204,7 @@ impl Desk {
             telling: None,
             gates: self.gates.clone(),
             reserve_coins: self.reserve_coins.clone(),
+            undone: self.undone.clone(),
         }
         .encode()
     }
@@ -257,6 +263,11 @@ impl Desk {
         self.wallet.connect(at.height, block)?;
         self.memory.connect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
         let news = self.watches.connect(at.height, block);
+        for owner in &news.changed {
+            if self.watches.get(*owner).is_some_and(Watch::is_spent) {
+                self.undone.remove(owner);
+            }
+        }
         let watches = self.changed(&news.changed);
         let before = Telling::connected(&news.commands).map(|telling| Record::Telling(telling).encode());
         let mut outcome = Outcome { before, first: news.commands, ..Outcome::default() };
@@ -280,7 +291,7 @@ impl Desk {
         self.wallet.disconnect(at)?;
         self.memory.disconnect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
         let news = self.watches.disconnect(at.height);
-        self.note_undone(&news.commands);
+        let undone = self.note_undone(&news.commands);
         let watches = self.changed(&news.changed);
         let before =
             Telling::disconnected(&news.commands, at).map(|telling| Record::Telling(telling).encode());
@@ -295,6 +306,7 @@ impl Desk {
         let mut outcome = Outcome { before, first: news.commands, ..Outcome::default() };
         self.stage_wallet(&mut outcome);
         outcome.records.push(Record::Disconnected { block: at, watches }.encode());
+        outcome.records.extend(undone);
         for (txid, height) in &mut self.listed {
             if *height == Some(at.height) {
                 *height = None;

@@ -7,12 +7,17 @@ use channel::ids::OwnerId;
 use serde::{Deserialize, Serialize};
 
 use super::settle::gate::Gate;
+use super::settle::undone::Undone;
 use super::telling::Telling;
 use super::watches::Watch;
 use crate::follow::{BlockRef, ChainMemory};
 
 /// The version of the encoding, in front of every record and snapshot.
-pub(super) const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 3;
+/// It knew no [`Record::Undone`], and [`State::undone`], the last field, was missing.
+const WITHOUT_UNDONE: u8 = 2;
+/// How an empty map is written.
+const EMPTY: u8 = 0;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +76,11 @@ pub(super) enum Record {
         owner: OwnerId,
         output: TxOut,
     },
+    /// A block that is undone held what spent this channel's funding.
+    Undone {
+        owner: OwnerId,
+        undone: Undone,
+    },
 }
 
 /// A batch that was verified, and may have been broadcast and handed out.
@@ -100,6 +110,8 @@ pub(super) struct State {
     pub gates: Gates,
     /// Outputs for the other side in the funding transactions of openings.
     pub reserve_coins: BTreeMap<OwnerId, TxOut>,
+    /// What reorganisations took out of the chain, until something spends that funding again.
+    pub undone: BTreeMap<OwnerId, Undone>,
 }
 
 /// What keeps commitments from being published, and what was let through.
@@ -158,7 +170,10 @@ impl State {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        decode(bytes)
+        match bytes.first() {
+            Some(&WITHOUT_UNDONE) => decode(&[bytes, &[EMPTY]].concat()),
+            Some(_) | None => decode(bytes),
+        }
     }
 
     /// Replays one row.
@@ -169,6 +184,9 @@ impl State {
             Record::Connected { block, watches } => {
                 self.telling = None;
                 self.memory()?.connect(block).map_err(|error| RecordError::Order(error.to_string()))?;
+                for (owner, _) in watches.iter().filter(|(_, watch)| watch.is_spent()) {
+                    self.undone.remove(owner);
+                }
                 self.watches.extend(watches);
             }
             Record::Disconnected { block, watches } => {
@@ -183,6 +201,7 @@ impl State {
                 self.watches.remove(&owner);
                 self.gates.forget(owner);
                 self.reserve_coins.remove(&owner);
+                self.undone.remove(&owner);
             }
             Record::Batch(batch) => {
                 self.batches.insert(batch.transaction.compute_txid(), batch);
@@ -208,6 +227,9 @@ impl State {
             Record::ReserveCoin { owner, output } => {
                 self.reserve_coins.insert(owner, output);
             }
+            Record::Undone { owner, undone } => {
+                self.undone.insert(owner, undone);
+            }
         }
         Ok(())
     }
@@ -223,8 +245,27 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
     let (version, rest) = bytes.split_first().ok_or(RecordError::Empty)?;
-    if *version != VERSION {
+    if *version != VERSION && *version != WITHOUT_UNDONE {
         return Err(RecordError::Version { found: *version });
     }
     channel::bytes::read_all(rest).ok_or(RecordError::Encoding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_the_version_before_is_read() {
+        let mut state = State::default();
+        state.gates.suspended = true;
+        let mut old = state.encode();
+        assert_eq!(old.pop(), Some(EMPTY), "the last field");
+        old[0] = WITHOUT_UNDONE;
+        assert_eq!(State::decode(&old).unwrap(), state);
+        old[0] = VERSION;
+        assert_eq!(State::decode(&old), Err(RecordError::Encoding));
+        old[0] = VERSION + 1;
+        assert_eq!(State::decode(&old), Err(RecordError::Version { found: VERSION + 1 }));
+    }
 }

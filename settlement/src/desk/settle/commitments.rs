@@ -80,14 +80,13 @@ impl Desk {
             let Some(job) = self.publish_job(owner).cloned() else { continue };
             let Some(funding) = self.watches.funding(owner) else { continue };
             if funding.spend.is_some() {
-                self.settling.undone.remove(&owner);
                 continue;
             }
             let drafted = match funding.confirmed {
                 None => Err(CommitmentState::AwaitsFunding),
                 Some(_) => self
                     .may_publish(owner, &job, outcome)
-                    .and_then(|()| self.leaves_no_room(owner, &job))
+                    .and_then(|()| self.leaves_no_room(owner, &job, outcome))
                     .and_then(|()| self.draft_commitment(owner, &job, now, purse, others)),
             };
             match drafted {

@@ -9,7 +9,7 @@
 //!
 //! Everything here is in memory only: after a restart the channels give their plans again and everything is built anew. What
 //! was sent before the restart is then outbid, or found in a block. Only what a person decided is journaled
-//! ([`gate`]).
+//! ([`gate`]), and what a reorganisation took out of the chain ([`undone`]).
 //!
 //! Invariants: an output is in at most one attempt; a coin pays for at most one; nothing leaves that the verifier did not
 //! pass; no replacement is made while what is out pays enough.
@@ -22,7 +22,7 @@ mod give_up;
 mod mempool;
 mod ready;
 mod status;
-mod undone;
+pub(super) mod undone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,7 +34,6 @@ use channel::keys::Point;
 use channel::signer::Signer;
 
 use self::attempt::{Attempt, Draft, Refused};
-use self::undone::Undone;
 use super::bump::BumpError;
 use super::{Broadcast, Desk, DeskReport, Moment, Outcome, Watches};
 use crate::broadcast::{PublishError, Published};
@@ -58,8 +57,6 @@ pub(super) struct Settling {
     words: BTreeMap<OwnerId, FeeRate>,
     /// Our own commitments as the verifier passed them, with a child or without.
     ready: BTreeMap<OwnerId, VerifiedPackage>,
-    /// What reorganisations took out of the chain, by the channel.
-    undone: BTreeMap<OwnerId, Undone>,
     /// Claims, by their transaction.
     claims: BTreeMap<Txid, Attempt>,
     /// Others' commitments that people had us pay for, by the commitment.
@@ -133,7 +130,6 @@ impl Settling {
             commitments: BTreeMap::new(),
             words: BTreeMap::new(),
             ready: BTreeMap::new(),
-            undone: BTreeMap::new(),
             claims: BTreeMap::new(),
             bumps: BTreeMap::new(),
             commitment_states: BTreeMap::new(),
@@ -203,7 +199,7 @@ impl Desk {
         self.settling.told.remove(&owner);
         self.settling.words.remove(&owner);
         self.settling.ready.remove(&owner);
-        self.settling.undone.remove(&owner);
+        self.undone.remove(&owner);
         if let Some(package) = self.settling.commitments.remove(&owner) {
             self.unlist(package.parent, outcome);
         }

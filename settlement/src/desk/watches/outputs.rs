@@ -22,6 +22,11 @@ fn is_commitment(transaction: &Transaction) -> bool {
 }
 
 impl Watch {
+    /// Whether a block holds what spends the funding.
+    pub fn is_spent(&self) -> bool {
+        self.funding.as_ref().is_some_and(|funding| funding.spend.is_some())
+    }
+
     /// A spend was found: adds the outputs of the spending transaction that concern this owner, and names them.
     pub(super) fn follow(&mut self, spent: OutPoint, by: &Transaction) -> Vec<OutPoint> {
         let txid = by.compute_txid();
