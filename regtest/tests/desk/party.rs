@@ -200,6 +200,7 @@ impl Played {
             | ChainEvent::FundingDeep { .. }
             | ChainEvent::FundingNeverConfirms { .. }
             | ChainEvent::SpendFinal { .. }
+            | ChainEvent::FundingFinal
             | ChainEvent::OutputGivenUp { .. }
             | ChainEvent::Deadline { .. } => {}
         }
