@@ -2,6 +2,10 @@
 
 #![cfg(feature = "deliberate-bugs")]
 
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use channel::bug::{Bug, set};
 use sim::chronicle::Chronicle;
 use sim::plan::Plan;
@@ -70,13 +74,19 @@ impl Search {
 
 #[test]
 fn every_fault_made_on_purpose_is_caught() {
-    let mut missed = Vec::new();
-    for search in &SEARCHES {
-        match search.caught() {
-            Some((seed, broken)) => println!("{:<28} seed {seed:>3}  {broken:.120}", search.bug.name()),
-            None => missed.push(search.bug.name()),
+    let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    // A fault is on for one thread.
+    let work = || {
+        while let Some(search) = SEARCHES.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match search.caught() {
+                Some((seed, broken)) => println!("{:<28} seed {seed:>3}  {broken:.120}", search.bug.name()),
+                None => missed.lock().expect("nobody panicked").push(search.bug.name()),
+            }
         }
-    }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let missed = missed.into_inner().expect("nobody panicked");
     assert!(missed.is_empty(), "not caught: {missed:?}");
 }
 
