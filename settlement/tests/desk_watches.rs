@@ -220,6 +220,52 @@ fn a_conflict_counts_although_a_later_one_with_another_coin_was_undone() {
 }
 
 #[test]
+fn conflicts_that_reorganisations_swap_end_a_funding_only_while_one_of_them_is_in_the_chain() {
+    for (restarts, survivor) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut rig = Rig::new();
+        let coins = [strangers_payment(output(p2wsh(1))), strangers_payment(output(p2wsh(2)))];
+        let coins: Vec<OutPoint> = coins.iter().map(|coin| at(coin, 0)).collect();
+        let funding = spend(&coins, vec![output(p2wsh(5))]);
+        let outpoint = at(&funding, 0);
+        let request = DeskRequest::WatchFunding { outpoint, output: output(p2wsh(5)), minimum_depth: 1 };
+        rig.ask(OWNER, request);
+        let conflicts = [0, 1].map(|coin| spend(&coins[coin..=coin], vec![output(p2wsh(6))]));
+        let step = |rig: &mut Rig, block: Option<&Transaction>| {
+            let told = match block {
+                Some(transaction) => rig.mine(vec![transaction.clone()]),
+                None => rig.unmine(),
+            };
+            if restarts {
+                rig.restart();
+            }
+            told
+        };
+        step(&mut rig, Some(&funding));
+        step(&mut rig, None);
+        // One, the other; then the other way round, and without the one that came second.
+        for order in [[0, 1], [1, 0]] {
+            order.iter().for_each(|conflict| drop(step(&mut rig, Some(&conflicts[*conflict]))));
+            step(&mut rig, None);
+            if order == [0, 1] || survivor {
+                step(&mut rig, None);
+            }
+        }
+        let height = rig.tip().height;
+        if survivor {
+            let told = step(&mut rig, Some(&funding));
+            assert!(matches!(events(&told)[..], [ChainEvent::FundingConfirmed { .. }, ..]), "{told:?}");
+        }
+        let told: Vec<_> = (0..2 * FINAL_DEPTH).flat_map(|_| rig.mine(vec![]).commands).collect();
+        let ends = told.iter().filter_map(|(_, command)| match command {
+            Command::Chain(ChainEvent::FundingNeverConfirms { height }) => Some(*height),
+            _ => None,
+        });
+        let expected: &[u32] = if survivor { &[] } else { &[height] };
+        assert_eq!(ends.collect::<Vec<_>>(), expected, "restarts {restarts}, survivor {survivor}");
+    }
+}
+
+#[test]
 fn what_spends_a_funding_that_never_confirms_never_confirms_either() {
     let mut rig = Rig::new();
     let watch = |rig: &mut Rig, number: u64, transaction: &Transaction| {

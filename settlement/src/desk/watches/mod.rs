@@ -43,7 +43,8 @@ pub(super) struct FundingWatch {
     /// The funding transaction's inputs, once it is known and until it is final: whatever else spends one of them undoes
     /// the channel.
     pub inputs: Vec<OutPoint>,
-    /// Another transaction that spent one of them.
+    /// The first other transaction that spent one of them. Those that came later and spent others leave the chain before it: one is
+    /// enough to know whether there is any.
     pub conflict: Option<Found>,
 }
 
@@ -318,6 +319,7 @@ impl Watches {
             Some((height, _)) => self.watcher.resume(owner, target, depths, txid, height),
         }
         for input in &funding.inputs {
+            // Whichever of them the conflict spends: all are looked for again when it is undone.
             let own = funding.confirmed.map(|(height, _)| Found { txid, height, is_final: false });
             self.register_spend(owner, *input, funding.conflict.or(own));
         }
