@@ -91,6 +91,7 @@ async fn a_wallet_without_coins_pays_for_its_channel_and_its_coin_from_what_it_i
     let end = stream_to_its_end(&payer, ticks(merchant.node_key(), 4_000, 500), |_| ()).await.unwrap();
     assert_eq!(end.receipt.expect("the merchant signs for what was paid").total_msat, 2_000_000);
     unpaid(&lab, &merchant, TOTAL_MSAT - 6_000_000).await;
+    lab.quiet().await.unwrap();
     audit::channels(&lab).await.unwrap();
 
     // Nothing is forgotten by anybody.

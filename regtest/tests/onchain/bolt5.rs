@@ -133,6 +133,7 @@ const TABLE: &[Requirement] = table! {
         a_commitment_newer_than_known_pays_our_balance_and_stops_our_own,
         a_wallet_without_data_asks_the_hub_to_publish_and_is_paid_by_what_confirms,
         a_wallet_restored_from_its_words_gets_its_coins_when_everybody_is_killed_at_every_stage,
+        a_wallet_whose_hub_owns_nothing_in_its_channel_gets_its_coins_when_everybody_is_killed_at_every_stage,
     ],
     "Handle either of its two unrevoked commitments." => [
         when_both_close_at_once_each_end_gets_its_due_with_no_one_and_many_htlcs_in_flight,

@@ -274,6 +274,7 @@ async fn open_channels_end(deaths: Deaths) {
     stage.lab.open(&openings).await.unwrap();
     opener.send(peer.node_key(), PAID_MSAT).await.unwrap();
     peer.send(opener.node_key(), PAID_BACK_MSAT).await.unwrap();
+    stage.lab.quiet().await.unwrap();
     audit::channels(&stage.lab).await.unwrap();
 }
 
