@@ -77,6 +77,7 @@ impl Run {
             // With a hub that is gone for good nobody publishes what is worth nothing to it.
             channels.retain(|channel| channel.local_msat >= WORTH_CLOSING_MSAT);
         }
+        channels.retain(may_yet_end);
         let closes = [0, 10, PATIENCE_BLOCKS].contains(&blocks);
         for channel in channels.iter().filter(|_| closes) {
             let request = wallet_pb::CloseChannelRequest {
@@ -112,17 +113,15 @@ impl Run {
         for request in waits_for_a_person(&channels, blocks) {
             self.ask_operator(|operator| async move { operator.bump(Request::new(request)).await })?;
         }
-        // A funding that only a wallet that is gone could send again: nothing of the hub's is in it, and nothing can be closed.
-        let gone: Vec<Vec<u8>> = (0..self.wallets.len())
-            .filter(|number| self.is_gone(*number))
-            .map(|number| self.wallets[number].setup.node_id().as_bytes().to_vec())
-            .collect();
-        channels.retain(|channel| {
-            let nothing = channel.local_msat == 0 && channel.confirmations == 0 && !channel.funded_locally;
-            !(nothing && gone.contains(&channel.node_key.to_vec()))
-        });
+        channels.retain(may_yet_end);
         Ok(channels)
     }
+}
+
+/// Not so where the other side alone could send the funding, never did, and nothing in it is this side's: that is forgotten
+/// after two weeks, and nobody waits for it.
+fn may_yet_end(channel: &pb::Channel) -> bool {
+    channel.funded_locally || channel.confirmations > 0 || channel.local_msat > 0
 }
 
 /// A person pays for commitments that are not worth their fee to the program.

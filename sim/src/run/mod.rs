@@ -1,6 +1,7 @@
 //! One run: a world of processes, moved by chance alone, watched by the auditor.
 
 mod act;
+mod afterwards;
 mod calls;
 mod climate;
 mod closing;

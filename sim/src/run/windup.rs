@@ -33,7 +33,8 @@ impl Run {
         self.until_payments_end()?;
         self.note_last_words()?;
         self.until_channels_end()?;
-        self.close_the_books()
+        self.close_the_books()?;
+        self.restart_everybody()
     }
 
     /// Lets a while pass, of so many seconds, without blocks.
