@@ -72,6 +72,7 @@ impl Run {
 
     fn close_of_wallet(&mut self, number: usize, blocks: u32) -> Result<Vec<pb::Channel>, Broken> {
         let mut channels = self.channels(number, false)?;
+        self.hear_wallet(number, &channels)?;
         self.note_punished(&channels);
         if self.hub.line == Line::Cut {
             // With a hub that is gone for good nobody publishes what is worth nothing to it.
@@ -105,6 +106,7 @@ impl Run {
             operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
         })?;
         let mut channels = listed.map(|listed| listed.channels).unwrap_or_default();
+        self.hear_hub(&channels)?;
         self.note_punished(&channels);
         for channel in channels.iter().filter(|_| blocks == PATIENCE_BLOCKS) {
             // Whoever cheated and never came back is not waited for.

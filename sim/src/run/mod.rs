@@ -6,8 +6,11 @@ mod calls;
 mod climate;
 mod closing;
 mod hostile;
+mod lag;
+mod lies;
 mod mishap;
 mod seats;
+mod watching;
 mod windup;
 
 use std::collections::BTreeSet;
@@ -30,8 +33,10 @@ use crate::process::{Call, HubPart, HubProcess, HubSetup, WalletPart, WalletProc
 use crate::report::{Counts, Failure, Outcome};
 use crate::seed::Chance;
 use climate::Climate;
+use lies::Lies;
 use mishap::Spells;
 use seats::{Bitcoind, Character, Line, Owner, Seat};
+use watching::Watching;
 
 /// Events of a failure that are shown.
 const LAST_EVENTS: usize = 300;
@@ -97,6 +102,8 @@ struct Run {
     spells: Spells,
     /// Channels in which an old state was found on the chain.
     punished: BTreeSet<Vec<u8>>,
+    watching: Watching,
+    lies: Lies,
 }
 
 impl Run {
@@ -113,6 +120,7 @@ impl Run {
         });
         let hostile = plan.faults.has(Fault::Hostile);
         let hub_cheats = hostile && nature.one_of(1, 8);
+        let hub_lies = hostile && !hub_cheats && seed.stream("hub nature").one_of(1, 8);
         let wallets = (0..count).map(|number| {
             let name = format!("wallet {number}");
             let secret = seed.stream(&format!("{name} seed")).bytes();
@@ -120,15 +128,21 @@ impl Run {
             setup.checked.policy.to_self_delay_blocks = DELAY_BLOCKS;
             let draw = nature.below(8);
             // Whoever is first is honest: somebody must be wronged.
+            let may = hostile && number > 0 && !hub_cheats && !hub_lies;
             let character = match draw {
-                0 if hostile && number > 0 && !hub_cheats => Character::Hostile,
-                1 | 2 if hostile && number > 0 && !hub_cheats => Character::Cheat,
+                0 | 3 if may => Character::Hostile,
+                1 | 2 if may => Character::Cheat,
                 _ => Character::Honest,
             };
             Seat::new(setup, clock.world(seed, &name), character)
         });
-        let wallets = wallets.collect();
-        let character = if hub_cheats { Character::Cheat } else { Character::Honest };
+        let wallets: Vec<Seat<WalletProcess>> = wallets.collect();
+        let keys = wallets.iter().map(|wallet| wallet.setup.node_id()).collect();
+        let character = match (hub_cheats, hub_lies) {
+            (true, _) => Character::Cheat,
+            (false, true) => Character::Hostile,
+            (false, false) => Character::Honest,
+        };
         let hub = Seat::new(hub_setup, clock.world(seed, "hub"), character);
         Run {
             plan: plan.clone(),
@@ -151,12 +165,15 @@ impl Run {
             climate: Climate::of(plan, act::ACTS_COUNT),
             spells: Spells::default(),
             punished: BTreeSet::new(),
+            watching: Watching::new(seed, keys),
+            lies: Lies::default(),
             clock,
         }
     }
 
     fn live(&mut self) -> Result<(), Broken> {
         self.found()?;
+        self.first_lies();
         while self.counts.steps < self.plan.steps {
             self.counts.steps += 1;
             self.step()?;
@@ -230,17 +247,21 @@ impl Run {
         for _ in 0..self.chance.people.within(1, self.climate.haste) {
             self.act()?;
         }
-        if self.stormy {
-            self.mishap();
-        }
         self.look_at_answers()?;
         let turns = self.chance.order.within(4, 60);
-        for _ in 0..turns {
+        // What goes wrong does so in the midst of work.
+        let mishap_at = self.chance.faults.within(0, turns);
+        for turn in 0..turns {
+            if self.stormy && turn == mishap_at {
+                self.mishap()?;
+            }
             self.turn()?;
         }
-        if self.chance.order.one_of(1, 2) {
+        let rests = self.chance.order.one_of(1, 2);
+        if rests {
             self.settle()?;
         }
+        self.watch(rests)?;
         let slow = self.chance.order.one_of(1, self.climate.slow_every);
         let ms = match self.chance.order.below(3) {
             _ if slow => self.chance.order.within(1_000, 60_000),
@@ -367,6 +388,7 @@ impl Run {
         if wallet.process.is_none() {
             wallet.back_ms = self.clock.now_ms() + RETRY_MS;
         }
+        self.watching.woken.push(number);
         Ok(())
     }
 
