@@ -11,6 +11,8 @@ use ::wallet::core::start::StartError;
 use ::wallet::core::{Core, CoreMail, Turned};
 use ::wallet::service::Service;
 use channel::keys::Point;
+use channel::seed_signer::SeedSigner;
+use channel::signer::Signer;
 use daemon::world::World;
 use journal::{Committer, Headroom, Journal, Options, Room};
 use settlement::desk::service::DeskEnd;
@@ -41,6 +43,11 @@ impl WalletSetup {
     /// A wallet of `hub`'s with the default configuration and a disk without end.
     pub fn new(name: &str, seed: [u8; 64], hub: Point) -> Self {
         WalletSetup { name: name.to_owned(), seed, checked: defaults(hub), free: Arc::new(|| u64::MAX) }
+    }
+
+    /// Its public key.
+    pub fn node_id(&self) -> Point {
+        SeedSigner::new(&self.seed).node_id()
     }
 
     fn room(&self) -> Room {
