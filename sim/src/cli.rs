@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Parser;
 
 use crate::chronicle::Chronicle;
+use crate::coverage;
 use crate::plan::{Faults, Plan};
 use crate::report::{Outcome, Report};
 use crate::run::run;
@@ -52,7 +53,7 @@ pub struct Args {
     /// Looks for the shortest run that fails as the first failing one did.
     #[arg(long)]
     shrink: bool,
-    /// Lists pairs of phase and event that no run visited.
+    /// Lists pairs of phase and event that no run visited, and those that none can, with the reasons.
     #[arg(long)]
     pairs: bool,
     /// Goes on after a failure.
@@ -84,10 +85,7 @@ pub fn main() -> ExitCode {
         print!("{}", report.to_text(60));
         if args.pairs {
             report.missing().iter().for_each(|(phase, event)| println!("not visited: {phase} <- {event}"));
-            report
-                .unexpected()
-                .iter()
-                .for_each(|(phase, event)| println!("not expected: {phase} <- {event}"));
+            coverage::unreachable().for_each(|line| println!("unreachable: {line}"));
         }
     }
     let Some(failed) = report.failed().first() else { return ExitCode::SUCCESS };

@@ -1,22 +1,248 @@
 //! Which events can meet which phases of a channel.
+//!
+//! A pair is met when the event is handed to a channel in the phase; a refusal counts. A peer may say anything at any time, so
+//! every message can meet every phase. What is listed as unreachable is what no caller can produce then, whoever is
+//! hostile, whenever a process dies and whatever the chain does; a run that meets such a pair has failed, so the list stays
+//! true.
+
+use std::collections::BTreeMap;
 
 use channel::channel::Channel;
 use channel::event::Event;
 
+use crate::audit::Broken;
 use crate::chronicle::Pair;
 
-/// Pairs that no run can reach, and why. None is ruled out yet, so what counts as reachable is more than what is.
-const UNREACHABLE: &[(&str, &[(&str, &str)])] = &[];
+/// Pairs that no run can reach, for one reason: these events in each of these phases.
+struct Unreachable {
+    why: &'static str,
+    phases: &'static [&'static str],
+    events: &'static [&'static str],
+}
+
+const OPENING: [&str; 4] = ["proposed", "building", "funding-sent", "accepted"];
+/// What the chain says.
+const CHAIN: [&str; 14] = [
+    "FundingConfirmed",
+    "FundingUndone",
+    "FundingDeep",
+    "FundingFinal",
+    "FundingNeverConfirms",
+    "FundingSpent",
+    "SpendUndone",
+    "SpendFinal",
+    "OutputSpent",
+    "OutputSpendUndone",
+    "OutputSpendFinal",
+    "SeenInMempool",
+    "Deadline",
+    "OutputGivenUp",
+];
+
+const UNREACHABLE: &[Unreachable] = &[
+    Unreachable {
+        why: "an opening ends with its session, and a new session ends the old one first",
+        phases: &OPENING,
+        events: &["Connected"],
+    },
+    Unreachable {
+        why: "the desk answers the one request for a funding, which leaves for building or an opening given up meanwhile",
+        phases: &[
+            "proposed",
+            "funding-sent",
+            "accepted",
+            "awaiting-confirmation",
+            "open",
+            "shutting-down",
+            "frozen",
+            "closing",
+            "closed",
+            "failed",
+            "ending",
+        ],
+        events: &["FundingBuilt", "AbortOpening"],
+    },
+    Unreachable {
+        why: "a channel signs when it has updates to sign, which are exchanged only while it is open",
+        phases: &[
+            "proposed",
+            "building",
+            "funding-sent",
+            "accepted",
+            "awaiting-confirmation",
+            "frozen",
+            "closing",
+            "closed",
+            "aborted",
+            "failed",
+            "ending",
+        ],
+        events: &["SignNow"],
+    },
+    Unreachable {
+        why: "payments go through channels that are open or were, and an opening is never gone back to",
+        phases: &["proposed", "building", "funding-sent", "accepted", "awaiting-confirmation"],
+        events: &["Offer", "Result", "Ack"],
+    },
+    Unreachable {
+        why: "terms are made for a channel that both sides shut down, which nothing takes back",
+        phases: &["proposed", "building", "funding-sent", "accepted", "awaiting-confirmation", "open"],
+        events: &["ProposeTerms"],
+    },
+    Unreachable {
+        why: "a batch is of tickets, and nothing leads from a ticket back to an open channel",
+        phases: &[
+            "proposed",
+            "building",
+            "funding-sent",
+            "accepted",
+            "awaiting-confirmation",
+            "open",
+            "shutting-down",
+        ],
+        events: &["ClosingPublished"],
+    },
+    Unreachable {
+        why: "a ticket whose channel is spent is in no batch, and the desk knows of the spend before the channel",
+        phases: &["closing", "closed", "ending"],
+        events: &["ClosingPublished"],
+    },
+    Unreachable {
+        why: "nothing is watched before both commitments 0 are signed",
+        phases: &OPENING,
+        events: &CHAIN,
+    },
+    Unreachable {
+        why: "outputs are watched once a commitment was told, which is ending",
+        phases: &["awaiting-confirmation", "open", "shutting-down", "frozen", "closing", "failed"],
+        events: &["OutputSpent", "OutputSpendFinal", "OutputGivenUp"],
+    },
+    Unreachable {
+        why: "the agreed close has no outputs to be watched, and those of a commitment before it were let go of",
+        phases: &["closing"],
+        events: &["OutputSpendUndone"],
+    },
+    Unreachable {
+        why: "the mempool is searched for spends of channels that failed",
+        phases: &["awaiting-confirmation", "open", "shutting-down", "frozen", "closing"],
+        events: &["SeenInMempool"],
+    },
+    Unreachable {
+        why: "a spend that is final was told before, and stays told",
+        phases: &["awaiting-confirmation", "open", "shutting-down", "frozen", "failed"],
+        events: &["SpendFinal"],
+    },
+    Unreachable {
+        why: "the desk takes a spend back before it takes the funding back or tells another spend",
+        phases: &["closing"],
+        events: &["FundingUndone", "FundingNeverConfirms", "FundingSpent"],
+    },
+    Unreachable {
+        why: "the desk takes a spend back before it takes the funding back",
+        phases: &["ending"],
+        events: &["FundingUndone", "FundingNeverConfirms"],
+    },
+    Unreachable {
+        why: "what was final when the channel closed is never undone, and is spent once",
+        phases: &["closed"],
+        events: &["FundingUndone", "FundingNeverConfirms", "FundingSpent", "SpendUndone"],
+    },
+    Unreachable {
+        why: "a channel that was given up for good was in no block then, and is let go of before the next block is told",
+        phases: &["aborted"],
+        events: &[
+            "FundingUndone",
+            "FundingFinal",
+            "SpendUndone",
+            "SpendFinal",
+            "OutputSpendUndone",
+            "OutputSpendFinal",
+            "OutputGivenUp",
+            "SeenInMempool",
+        ],
+    },
+    Unreachable {
+        why: "nothing has a deadline here, and a height is told only after what its block did",
+        phases: &["awaiting-confirmation", "closing", "closed", "aborted"],
+        events: &["Deadline"],
+    },
+];
+
+/// Why no run can reach the pair; `None`: one can.
+pub fn why_not((phase, event): Pair) -> Option<&'static str> {
+    let group =
+        UNREACHABLE.iter().find(|group| group.phases.contains(&phase) && group.events.contains(&event));
+    group.map(|group| group.why)
+}
 
 /// Whether some run could reach the pair.
-pub fn is_reachable((phase, event): Pair) -> bool {
-    !UNREACHABLE.iter().any(|(of, events)| *of == phase && events.iter().any(|(name, _)| *name == event))
+pub fn is_reachable(pair: Pair) -> bool {
+    why_not(pair).is_none()
+}
+
+/// Every pair, phases in the order of life.
+fn all() -> impl Iterator<Item = Pair> {
+    Channel::PHASES.into_iter().flat_map(|phase| Event::NAMES.into_iter().map(move |event| (phase, event)))
 }
 
 /// Every pair that can be reached.
 pub fn reachable() -> impl Iterator<Item = Pair> {
-    Channel::PHASES
-        .into_iter()
-        .flat_map(|phase| Event::NAMES.into_iter().map(move |event| (phase, event)))
-        .filter(|pair| is_reachable(*pair))
+    all().filter(|pair| is_reachable(*pair))
+}
+
+/// What cannot be reached, as people read it: each reason with its phases and events.
+pub fn unreachable() -> impl Iterator<Item = String> {
+    UNREACHABLE.iter().map(|Unreachable { why, phases, events }| {
+        format!("{why}: {} <- {}", phases.join(", "), events.join(", "))
+    })
+}
+
+/// A run that met what none can.
+pub fn check(pairs: &BTreeMap<Pair, u64>) -> Result<(), Broken> {
+    for (phase, event) in pairs.keys() {
+        if let Some(why) = why_not((phase, event)) {
+            let what = format!("{event} met a channel that was {phase}, although {why}");
+            return Err(Broken::new("events come only when they can", what));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pair_is_ruled_out_once_at_most_and_by_names_that_there_are() {
+        for Unreachable { why, phases, events } in UNREACHABLE {
+            let strange = phases.iter().find(|phase| !Channel::PHASES.contains(phase));
+            assert_eq!(strange, None, "{why}");
+            let strange = events.iter().find(|event| !Event::NAMES.contains(event));
+            assert_eq!(strange, None, "{why}");
+        }
+        for (phase, event) in all() {
+            let reasons = UNREACHABLE
+                .iter()
+                .filter(|group| group.phases.contains(&phase) && group.events.contains(&event));
+            assert!(reasons.count() <= 1, "{phase} <- {event}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_peer_may_say_can_come_at_any_time() {
+        let messages: Vec<&str> = Event::NAMES.into_iter().take_while(|name| *name != "Connected").collect();
+        assert_eq!(messages.len(), 16);
+        for phase in Channel::PHASES {
+            for message in &messages {
+                assert!(is_reachable((phase, message)), "{phase} <- {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_meets_what_none_can_has_failed() {
+        assert!(check(&BTreeMap::from([(("open", "Offer"), 3)])).is_ok());
+        let broken = check(&BTreeMap::from([(("frozen", "SignNow"), 1)])).unwrap_err();
+        assert!(broken.what.contains("SignNow met a channel that was frozen"), "{broken}");
+    }
 }

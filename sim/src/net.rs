@@ -3,7 +3,7 @@
 //! A link carries encoded frames both ways. Over one link bytes keep their order; two links of one wallet know nothing of each
 //! other, so what an older one still carries may arrive when a newer one is up.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use prost::Message;
@@ -30,14 +30,7 @@ pub struct Weather {
     pub max_delay_ms: u64,
 }
 
-/// Who may say something else than it meant to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Speaker {
-    Hub,
-    Wallet(usize),
-}
-
-/// What somebody hostile does to a frame before it leaves; what is returned goes instead.
+/// What a hostile wallet does to a frame before it leaves; what is returned goes instead.
 pub type Tamper = Box<dyn FnMut(Frame) -> Vec<Frame>>;
 
 /// One direction of a link.
@@ -48,22 +41,6 @@ struct Pipe {
     arrives_ms: u64,
     /// The sender is gone: nothing follows, for this reason.
     ended: Option<End>,
-}
-
-/// A direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Up,
-    Down,
-}
-
-impl Way {
-    fn name(self) -> &'static str {
-        match self {
-            Way::Up => "up",
-            Way::Down => "down",
-        }
-    }
 }
 
 /// How a direction ends.
@@ -116,10 +93,7 @@ pub struct Net {
     chance: Chance,
     chronicle: Chronicle,
     weather: Weather,
-    tampers: BTreeMap<Speaker, Tamper>,
-    /// Those whose frames are kept as they arrive, and what was.
-    overhears: BTreeSet<Speaker>,
-    overheard: Vec<(LinkId, Bytes)>,
+    tampers: BTreeMap<usize, Tamper>,
 }
 
 impl Net {
@@ -131,8 +105,6 @@ impl Net {
             chronicle,
             weather: Weather { max_delay_ms: 0 },
             tampers: BTreeMap::new(),
-            overhears: BTreeSet::new(),
-            overheard: Vec::new(),
         }
     }
 
@@ -140,34 +112,12 @@ impl Net {
         self.weather = weather;
     }
 
-    /// Whatever this one says goes through `tamper` from now on; `None`: as it is.
-    pub fn set_tamper(&mut self, speaker: Speaker, tamper: Option<Tamper>) {
-        self.overhears.insert(speaker);
+    /// Whatever this wallet says goes through `tamper` from now on; `None`: as it is.
+    pub fn set_tamper(&mut self, wallet: usize, tamper: Option<Tamper>) {
         match tamper {
-            Some(tamper) => drop(self.tampers.insert(speaker, tamper)),
-            None => drop(self.tampers.remove(&speaker)),
+            Some(tamper) => drop(self.tampers.insert(wallet, tamper)),
+            None => drop(self.tampers.remove(&wallet)),
         }
-    }
-
-    /// What arrived since this was last asked, said by those whose words were ever tampered with.
-    pub fn overheard(&mut self) -> Vec<(LinkId, Bytes)> {
-        std::mem::take(&mut self.overheard)
-    }
-
-    /// The wallet at the end of a link.
-    pub fn wallet_of(&self, id: LinkId) -> Option<usize> {
-        self.links.get(&id).map(|link| link.wallet)
-    }
-
-    /// Whether this link is whole and its wallet has no newer one.
-    pub fn is_current(&self, id: LinkId) -> bool {
-        let Some(link) = self.links.get(&id) else { return false };
-        let whole = link.at_hub.is_some()
-            && link.at_wallet.is_some()
-            && link.up.ended.is_none()
-            && link.down.ended.is_none();
-        let newer = self.links.range(id..).skip(1).any(|(_, other)| other.wallet == link.wallet);
-        whole && !newer
     }
 
     /// Connects the wallet with this number, which asked to be; the hub is to serve the line returned.
@@ -191,6 +141,14 @@ impl Net {
         (id, at_hub)
     }
 
+    /// A wallet says something of which its process knows nothing, over its newest connection.
+    pub fn say(&mut self, wallet: usize, frame: &Frame, now_ms: u64) {
+        let newest = self.links.values_mut().rev().find(|link| link.wallet == wallet);
+        if let Some(link) = newest.filter(|link| link.up.ended.is_none()) {
+            link.up.carry(frame, now_ms, self.weather, &mut self.chance);
+        }
+    }
+
     /// The links there are.
     pub fn links(&self) -> Vec<LinkId> {
         self.links.keys().copied().collect()
@@ -199,18 +157,9 @@ impl Net {
     /// Takes what both ends have to say and delivers what has arrived. True if anything moved.
     pub fn carry(&mut self, id: LinkId, now_ms: u64) -> bool {
         let Some(link) = self.links.get_mut(&id) else { return false };
-        let speakers = [Speaker::Wallet(link.wallet), Speaker::Hub];
-        let mut moved = link.take(now_ms, self.weather, &mut self.chance, &mut self.tampers);
+        let mut moved = link.take(now_ms, self.weather, &mut self.chance, self.tampers.get_mut(&link.wallet));
         if now_ms >= link.stalled_until_ms {
-            let overhears = speakers.map(|speaker| self.overhears.contains(&speaker));
-            let mut arrived = |way: Way, bytes: &Bytes| {
-                self.chronicle.frame(id.0, way.name(), bytes);
-                let [up, down] = overhears;
-                if way == Way::Up && up || way == Way::Down && down {
-                    self.overheard.push((id, bytes.clone()));
-                }
-            };
-            moved |= link.deliver(now_ms, &mut arrived);
+            moved |= link.deliver(id, now_ms, &self.chronicle);
         }
         if link.is_over() {
             self.links.remove(&id);
@@ -271,7 +220,7 @@ impl Link {
         now_ms: u64,
         weather: Weather,
         chance: &mut Chance,
-        tampers: &mut BTreeMap<Speaker, Tamper>,
+        mut tamper: Option<&mut Tamper>,
     ) -> bool {
         let mut moved = false;
         while let Some(end) = &mut self.at_wallet
@@ -279,7 +228,10 @@ impl Link {
         {
             match end.from_wallet.try_recv() {
                 Ok(frame) => {
-                    let frames = said(tampers.get_mut(&Speaker::Wallet(self.wallet)), frame);
+                    let frames = match &mut tamper {
+                        Some(tamper) => tamper(frame),
+                        None => vec![frame],
+                    };
                     frames.iter().for_each(|frame| self.up.carry(frame, now_ms, weather, chance));
                 }
                 Err(TryRecvError::Disconnected) => self.up.ended = Some(End::Closed),
@@ -291,10 +243,7 @@ impl Link {
             && self.down.ended.is_none()
         {
             match end.from_hub.try_recv() {
-                Ok(Ok(frame)) => {
-                    let frames = said(tampers.get_mut(&Speaker::Hub), frame);
-                    frames.iter().for_each(|frame| self.down.carry(frame, now_ms, weather, chance));
-                }
+                Ok(Ok(frame)) => self.down.carry(&frame, now_ms, weather, chance),
                 Ok(Err(status)) => self.down.ended = Some(End::With(status)),
                 Err(TryRecvError::Disconnected) => self.down.ended = Some(End::Closed),
                 Err(TryRecvError::Empty) => break,
@@ -304,10 +253,12 @@ impl Link {
         moved
     }
 
-    fn deliver(&mut self, now_ms: u64, arrived: &mut impl FnMut(Way, &Bytes)) -> bool {
+    fn deliver(&mut self, id: LinkId, now_ms: u64, chronicle: &Chronicle) -> bool {
         let mut moved = false;
         if let Some(end) = &self.at_hub {
-            let (some, alive) = pour(&mut self.up, &end.to_hub, now_ms, |bytes| arrived(Way::Up, bytes));
+            let (some, alive) = pour(&mut self.up, &end.to_hub, now_ms, |bytes| {
+                chronicle.frame(id.0, "up", bytes);
+            });
             moved |= some || !alive;
             if !alive {
                 self.at_hub = None;
@@ -315,8 +266,9 @@ impl Link {
             }
         }
         if let Some(end) = &self.at_wallet {
-            let (some, alive) =
-                pour(&mut self.down, &end.to_wallet, now_ms, |bytes| arrived(Way::Down, bytes));
+            let (some, alive) = pour(&mut self.down, &end.to_wallet, now_ms, |bytes| {
+                chronicle.frame(id.0, "down", bytes);
+            });
             moved |= some || !alive;
             if !alive {
                 self.at_wallet = None;
@@ -331,20 +283,13 @@ impl Link {
     }
 }
 
-fn said(tamper: Option<&mut Tamper>, frame: Frame) -> Vec<Frame> {
-    match tamper {
-        Some(tamper) => tamper(frame),
-        None => vec![frame],
-    }
-}
-
 /// Delivers what has arrived, as far as the receiver has room. Whether anything was, and whether the receiver is still
 /// there: it is not once it has been told the end.
 fn pour(
     pipe: &mut Pipe,
     to: &mpsc::Sender<Result<Frame, Status>>,
     now_ms: u64,
-    mut told: impl FnMut(&Bytes),
+    mut told: impl FnMut(&[u8]),
 ) -> (bool, bool) {
     let mut moved = false;
     while pipe.frames.front().is_some_and(|(at, _)| *at <= now_ms) {

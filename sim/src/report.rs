@@ -167,9 +167,4 @@ impl Report {
     pub fn missing(&self) -> Vec<Pair> {
         coverage::reachable().filter(|pair| !self.pairs.contains_key(pair)).collect()
     }
-
-    /// The pairs that were met although the list says that they cannot be.
-    pub fn unexpected(&self) -> Vec<Pair> {
-        self.pairs.keys().copied().filter(|pair| !coverage::is_reachable(*pair)).collect()
-    }
 }

@@ -136,6 +136,8 @@ pub struct HubProcess {
     synced: Call<Result<(), Stopping>>,
     ready: bool,
     stop_asked: bool,
+    /// The shards that get no time.
+    behind: Vec<usize>,
     tasks: Tasks,
 }
 
@@ -185,6 +187,7 @@ impl HubProcess {
             synced,
             ready: false,
             stop_asked: false,
+            behind: Vec::new(),
             tasks,
         })
     }
@@ -225,6 +228,9 @@ impl HubProcess {
 
     fn shard(&mut self, index: usize) -> Result<bool, Died> {
         let _entered = self.tasks.enter();
+        if self.behind.contains(&index) {
+            return Ok(false);
+        }
         let Some(seat) = self.shards.get_mut(index) else { return Ok(false) };
         seat.turn().map_err(|fault| Died::new(format!("the hub's shard {index}"), fault))
     }
@@ -279,6 +285,16 @@ impl HubProcess {
         self.tasks.advance_ms(ms);
     }
 
+    /// A shard's thread gets no time from now on.
+    pub fn fall_behind(&mut self, shard: usize) {
+        self.behind.push(shard);
+    }
+
+    /// Every thread gets time again.
+    pub fn catch_up(&mut self) {
+        self.behind.clear();
+    }
+
     /// Whether wallets are served: the chain was followed to its tip since the start.
     pub fn ready(&self) -> bool {
         self.ready
@@ -314,6 +330,7 @@ impl HubProcess {
 
     /// A clean stop: only snapshots are left in the journal.
     pub fn stop(mut self) -> Result<(), Died> {
+        self.catch_up();
         guarded(NAME, move || {
             let shared = self.body.shared.clone();
             shared.sessions.stop();

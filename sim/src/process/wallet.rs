@@ -50,6 +50,11 @@ impl WalletSetup {
         SeedSigner::new(&self.seed).node_id()
     }
 
+    /// The same wallet, made anew from its words: its blocks are looked through from the first.
+    pub fn restored(&mut self) {
+        self.checked.config.restore.birthday_height = Some(0);
+    }
+
     fn room(&self) -> Room {
         let mib = self.checked.config.disk.headroom_mib;
         let free = self.free.clone();
@@ -97,6 +102,8 @@ pub struct WalletProcess {
     tasks: Tasks,
     /// The core has written its last.
     stopped: bool,
+    /// The core gets no time.
+    behind: bool,
 }
 
 impl WalletProcess {
@@ -159,6 +166,7 @@ impl WalletProcess {
             dials,
             tasks,
             stopped: false,
+            behind: false,
         })
     }
 
@@ -188,6 +196,9 @@ impl WalletProcess {
     fn core(&mut self) -> Result<Turned, Died> {
         if self.stopped {
             return Ok(Turned::Stopped);
+        }
+        if self.behind {
+            return Ok(Turned::Idle);
         }
         let _entered = self.tasks.enter();
         let turned = self.core.turn().map_err(|fault| Died::new(self.name.as_str(), fault))?;
@@ -243,6 +254,16 @@ impl WalletProcess {
         self.dials.next()
     }
 
+    /// The core's thread gets no time from now on.
+    pub fn fall_behind(&mut self) {
+        self.behind = true;
+    }
+
+    /// Every thread gets time again.
+    pub fn catch_up(&mut self) {
+        self.behind = false;
+    }
+
     /// How the connection to the hub stands.
     pub fn connection(&self) -> Status {
         self.connection.borrow().clone()
@@ -273,6 +294,7 @@ impl WalletProcess {
 
     /// A clean stop: only snapshots are left in the journal.
     pub fn stop(mut self) -> Result<(), Died> {
+        self.catch_up();
         guarded(&self.name.clone(), move || {
             let name = self.name.clone();
             self.dialing.abort();

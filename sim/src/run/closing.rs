@@ -72,13 +72,11 @@ impl Run {
 
     fn close_of_wallet(&mut self, number: usize, blocks: u32) -> Result<Vec<pb::Channel>, Broken> {
         let mut channels = self.channels(number, false)?;
-        self.hear_wallet(number, &channels)?;
         self.note_punished(&channels);
         if self.hub.line == Line::Cut {
             // With a hub that is gone for good nobody publishes what is worth nothing to it.
             channels.retain(|channel| channel.local_msat >= WORTH_CLOSING_MSAT);
         }
-        channels.retain(may_yet_end);
         let closes = [0, 10, PATIENCE_BLOCKS].contains(&blocks);
         for channel in channels.iter().filter(|_| closes) {
             let request = wallet_pb::CloseChannelRequest {
@@ -98,6 +96,7 @@ impl Run {
     }
 
     fn close_of_hub(&mut self, blocks: u32) -> Result<Vec<pb::Channel>, Broken> {
+        self.resume_publishing()?;
         // Nobody is near a deadline, so the breaker asks: yes.
         self.ask_operator(|operator| async move {
             operator.release_held(Request::new(pb::ReleaseHeldRequest {})).await
@@ -106,7 +105,6 @@ impl Run {
             operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
         })?;
         let mut channels = listed.map(|listed| listed.channels).unwrap_or_default();
-        self.hear_hub(&channels)?;
         self.note_punished(&channels);
         for channel in channels.iter().filter(|_| blocks == PATIENCE_BLOCKS) {
             // Whoever cheated and never came back is not waited for.
@@ -115,15 +113,17 @@ impl Run {
         for request in waits_for_a_person(&channels, blocks) {
             self.ask_operator(|operator| async move { operator.bump(Request::new(request)).await })?;
         }
-        channels.retain(may_yet_end);
+        // A funding that only a wallet that is gone could send again: nothing of the hub's is in it, and nothing can be closed.
+        let gone: Vec<Vec<u8>> = (0..self.wallets.len())
+            .filter(|number| self.is_gone(*number))
+            .map(|number| self.wallets[number].setup.node_id().as_bytes().to_vec())
+            .collect();
+        channels.retain(|channel| {
+            let nothing = channel.local_msat == 0 && channel.confirmations == 0 && !channel.funded_locally;
+            !(nothing && gone.contains(&channel.node_key.to_vec()))
+        });
         Ok(channels)
     }
-}
-
-/// Not so where the other side alone could send the funding, never did, and nothing in it is this side's: that is forgotten
-/// after two weeks, and nobody waits for it.
-fn may_yet_end(channel: &pb::Channel) -> bool {
-    channel.funded_locally || channel.confirmations > 0 || channel.local_msat > 0
 }
 
 /// A person pays for commitments that are not worth their fee to the program.

@@ -1,16 +1,16 @@
 //! One run: a world of processes, moved by chance alone, watched by the auditor.
 
 mod act;
-mod afterwards;
 mod calls;
 mod climate;
 mod closing;
 mod hostile;
-mod lag;
-mod lies;
 mod mishap;
+mod oddities;
+mod restore;
+mod rival;
 mod seats;
-mod watching;
+mod strange;
 mod windup;
 
 use std::collections::BTreeSet;
@@ -27,16 +27,17 @@ use crate::audit::{Books, Broken, Party};
 use crate::chain::SimNode;
 use crate::chronicle::Chronicle;
 use crate::clock::{BEGINNING_MS, Clock};
+use crate::coverage;
 use crate::net::Net;
 use crate::plan::{Fault, Plan, WALLETS};
 use crate::process::{Call, HubPart, HubProcess, HubSetup, WalletPart, WalletProcess, WalletSetup};
 use crate::report::{Counts, Failure, Outcome};
 use crate::seed::Chance;
 use climate::Climate;
-use lies::Lies;
 use mishap::Spells;
+use oddities::Oddities;
+use restore::Lost;
 use seats::{Bitcoind, Character, Line, Owner, Seat};
-use watching::Watching;
 
 /// Events of a failure that are shown.
 const LAST_EVENTS: usize = 300;
@@ -46,12 +47,18 @@ const HUB_COINS: (u32, Amount) = (8, Amount::from_sat(20_000_000));
 const DELAY_BLOCKS: u16 = 48;
 /// What each wallet begins with.
 const FIRST_PURSE: Amount = Amount::from_sat(4_000_000);
+/// As often as anybody wants to open a channel.
+const OPENS_PER_HOUR: u32 = 10_000;
+/// Channels of a wallet, more than any has.
+const MOST_CHANNELS: usize = 500;
 /// As deep as everybody wants fundings to be.
 const FIRST_BLOCKS: u32 = 4;
 /// How long after a start that failed the next is tried.
 const RETRY_MS: u64 = 5_000;
 /// Most polls of tasks in one turn.
 const MOST_POLLS: u64 = 8;
+/// Rounds that whoever asks waits for threads that are behind.
+const PATIENT_ROUNDS: u32 = 4;
 /// Rounds after which a world that never rests is taken to be stuck.
 const MOST_ROUNDS: u32 = 2_000;
 
@@ -62,11 +69,12 @@ pub fn run(plan: &Plan, chronicle: &Chronicle) -> Outcome {
     let lived = catch_unwind(AssertUnwindSafe(|| run.live()));
     let result = lived.unwrap_or_else(|_| Err(Broken::new("the simulator lives", "it panicked")));
     drop(listening);
-    let at_step = run.counts.steps;
+    let (at_step, pairs) = (run.counts.steps, chronicle.pairs());
+    let result = result.and_then(|()| coverage::check(&pairs));
     Outcome {
         plan: plan.clone(),
         counts: run.counts,
-        pairs: chronicle.pairs(),
+        pairs,
         hash: chronicle.hash(),
         failure: result.err().map(|broken| Failure { broken, at_step, last: chronicle.last(LAST_EVENTS) }),
     }
@@ -100,10 +108,10 @@ struct Run {
     stormy: bool,
     climate: Climate,
     spells: Spells,
+    odd: Oddities,
+    lost: Lost,
     /// Channels in which an old state was found on the chain.
     punished: BTreeSet<Vec<u8>>,
-    watching: Watching,
-    lies: Lies,
 }
 
 impl Run {
@@ -113,36 +121,38 @@ impl Run {
         let mut hub_setup = HubSetup::new(seed.stream("hub seed").bytes());
         hub_setup.config.policy.to_self_delay_blocks = DELAY_BLOCKS;
         (hub_setup.config.inbound.fee_base_sat, hub_setup.config.inbound.fee_ppm) = (0, 0);
+        hub_setup.config.wallets.opens_per_hour = OPENS_PER_HOUR;
+        hub_setup.config.inbound.max_channels_per_wallet = MOST_CHANNELS;
+        hub_setup.config.wallets.max_channels_per_wallet = MOST_CHANNELS;
+        hub_setup.config.inbound.max_sat_per_wallet = hub_setup.config.inbound.max_channel_sat * 20;
         let mut nature = seed.stream("nature");
         let count = plan.wallets.unwrap_or_else(|| {
             let (least, most) = (*WALLETS.start(), *WALLETS.end());
             least + nature.below(most - least + 1)
         });
         let hostile = plan.faults.has(Fault::Hostile);
-        let hub_cheats = hostile && nature.one_of(1, 8);
-        let hub_lies = hostile && !hub_cheats && seed.stream("hub nature").one_of(1, 8);
+        let mut odd = Oddities::of(plan);
+        let rude = odd.rude;
+        let hub_cheats = hostile && !rude && nature.one_of(1, 8);
         let wallets = (0..count).map(|number| {
             let name = format!("wallet {number}");
             let secret = seed.stream(&format!("{name} seed")).bytes();
             let mut setup = WalletSetup::new(&name, secret, hub_setup.node_id());
             setup.checked.policy.to_self_delay_blocks = DELAY_BLOCKS;
+            setup.free = odd.room();
             let draw = nature.below(8);
             // Whoever is first is honest: somebody must be wronged.
-            let may = hostile && number > 0 && !hub_cheats && !hub_lies;
             let character = match draw {
-                0 | 3 if may => Character::Hostile,
-                1 | 2 if may => Character::Cheat,
+                0 if hostile && number > 0 && !hub_cheats => Character::Hostile,
+                3..=5 if rude && number > 0 && !hub_cheats => Character::Hostile,
+                1 | 2 if hostile && number > 0 && !hub_cheats => Character::Cheat,
                 _ => Character::Honest,
             };
             Seat::new(setup, clock.world(seed, &name), character)
         });
-        let wallets: Vec<Seat<WalletProcess>> = wallets.collect();
-        let keys = wallets.iter().map(|wallet| wallet.setup.node_id()).collect();
-        let character = match (hub_cheats, hub_lies) {
-            (true, _) => Character::Cheat,
-            (false, true) => Character::Hostile,
-            (false, false) => Character::Honest,
-        };
+        let wallets = wallets.collect();
+        hub_setup.free = odd.room();
+        let character = if hub_cheats { Character::Cheat } else { Character::Honest };
         let hub = Seat::new(hub_setup, clock.world(seed, "hub"), character);
         Run {
             plan: plan.clone(),
@@ -164,16 +174,15 @@ impl Run {
             stormy: true,
             climate: Climate::of(plan, act::ACTS_COUNT),
             spells: Spells::default(),
+            odd,
+            lost: Lost::default(),
             punished: BTreeSet::new(),
-            watching: Watching::new(seed, keys),
-            lies: Lies::default(),
             clock,
         }
     }
 
     fn live(&mut self) -> Result<(), Broken> {
         self.found()?;
-        self.first_lies();
         while self.counts.steps < self.plan.steps {
             self.counts.steps += 1;
             self.step()?;
@@ -247,21 +256,19 @@ impl Run {
         for _ in 0..self.chance.people.within(1, self.climate.haste) {
             self.act()?;
         }
+        if self.stormy {
+            self.mishap();
+        }
+        self.be_rude()?;
+        self.end_oddities();
         self.look_at_answers()?;
         let turns = self.chance.order.within(4, 60);
-        // What goes wrong does so in the midst of work.
-        let mishap_at = self.chance.faults.within(0, turns);
-        for turn in 0..turns {
-            if self.stormy && turn == mishap_at {
-                self.mishap()?;
-            }
+        for _ in 0..turns {
             self.turn()?;
         }
-        let rests = self.chance.order.one_of(1, 2);
-        if rests {
+        if self.chance.order.one_of(1, 2) {
             self.settle()?;
         }
-        self.watch(rests)?;
         let slow = self.chance.order.one_of(1, self.climate.slow_every);
         let ms = match self.chance.order.below(3) {
             _ if slow => self.chance.order.within(1_000, 60_000),
@@ -382,24 +389,25 @@ impl Run {
     fn start_wallet(&mut self, number: usize) -> Result<(), Broken> {
         self.note("people", format_args!("wallet {number} starts"));
         self.say_wallet(number);
-        let bitcoind = self.bitcoind();
+        let bitcoind = self.bitcoind(number);
         let wallet = &mut self.wallets[number];
         wallet.start(&self.node, bitcoind, &mut self.chance.disk)?;
         if wallet.process.is_none() {
             wallet.back_ms = self.clock.now_ms() + RETRY_MS;
         }
-        self.watching.woken.push(number);
         Ok(())
     }
 
-    fn bitcoind(&self) -> Bitcoind {
-        if self.spells.bitcoind_away() { Bitcoind::Away } else { Bitcoind::There }
+    /// Whether this one has a bitcoind: wallets by their numbers, the hub after them.
+    fn bitcoind(&self, who: usize) -> Bitcoind {
+        let away = self.spells.bitcoind_away() || self.odd.has_outage(who);
+        if away { Bitcoind::Away } else { Bitcoind::There }
     }
 
     fn start_hub(&mut self) -> Result<(), Broken> {
         self.note("people", format_args!("the hub starts"));
         self.say("hub");
-        let bitcoind = self.bitcoind();
+        let bitcoind = self.bitcoind(self.wallets.len());
         self.hub.start(&self.node, bitcoind, &mut self.chance.disk)?;
         if self.hub.process.is_none() {
             self.hub.back_ms = self.clock.now_ms() + RETRY_MS;
@@ -480,7 +488,10 @@ impl Run {
         &mut self,
         mut call: Call<Result<tonic::Response<T>, tonic::Status>>,
     ) -> Result<Option<T>, Broken> {
-        for _ in 0..MOST_ROUNDS {
+        for round in 0..MOST_ROUNDS {
+            if round == PATIENT_ROUNDS {
+                self.catch_up();
+            }
             self.settle()?;
             match call.answer() {
                 Some(answer) => {

@@ -16,6 +16,8 @@ pub enum Character {
     Honest,
     /// Breaks rules in its messages, or holds payments for ever.
     Hostile,
+    /// Keeps to the rules, and forgot what it promised: it may lose by that, and is owed nothing.
+    Forgetful,
     /// Publishes an old state of its channels when the time has come.
     Cheat,
 }
