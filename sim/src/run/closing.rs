@@ -9,6 +9,7 @@ use tonic::Request;
 
 use super::Run;
 use super::seats::{Character, Line};
+use super::windup::funding_of;
 use crate::audit::Broken;
 
 /// Blocks within which every channel ends: delays, final depths, second stages.
@@ -113,14 +114,12 @@ impl Run {
         for request in waits_for_a_person(&channels, blocks) {
             self.ask_operator(|operator| async move { operator.bump(Request::new(request)).await })?;
         }
-        // A funding that only a wallet that is gone could send again: nothing of the hub's is in it, and nothing can be closed.
-        let gone: Vec<Vec<u8>> = (0..self.wallets.len())
-            .filter(|number| self.is_gone(*number))
-            .map(|number| self.wallets[number].setup.node_id().as_bytes().to_vec())
-            .collect();
+        // A funding that no node knows: nothing of the hub's is in it, and nothing can be closed. The hub waits two weeks of
+        // blocks for it. Its opener, if it has not forgotten it, waits too, and is asked itself.
         channels.retain(|channel| {
             let nothing = channel.local_msat == 0 && channel.confirmations == 0 && !channel.funded_locally;
-            !(nothing && gone.contains(&channel.node_key.to_vec()))
+            let known = funding_of(channel).and_then(|funding| self.node.find(funding.txid));
+            !(nothing && known.is_none())
         });
         Ok(channels)
     }

@@ -292,7 +292,7 @@ fn price_paid_msat(channel: &pb::Channel) -> u64 {
     if channel.funded_locally { 0 } else { channel.price_msat.saturating_sub(channel.price_unpaid_msat) }
 }
 
-fn funding_of(channel: &pb::Channel) -> Option<OutPoint> {
+pub(super) fn funding_of(channel: &pb::Channel) -> Option<OutPoint> {
     let funding = channel.funding.as_ref()?;
     let txid = <[u8; 32]>::try_from(funding.txid.as_ref()).ok()?;
     Some(OutPoint { txid: Txid::from_byte_array(txid), vout: funding.index })
