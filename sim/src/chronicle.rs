@@ -18,6 +18,14 @@ const LINES_KEPT: usize = 400;
 /// A phase and an event that met it, by name.
 pub type Pair = (&'static str, &'static str);
 
+/// What a program told of as its own fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// Whose turn it was.
+    pub who: String,
+    pub what: String,
+}
+
 /// The record of one run. Clones are the same record.
 #[derive(Clone, Default)]
 pub struct Chronicle(Arc<Mutex<Inner>>);
@@ -26,6 +34,8 @@ struct Inner {
     engine: sha256::HashEngine,
     lines: VecDeque<String>,
     pairs: BTreeMap<Pair, u64>,
+    /// Errors told of since they were last asked for.
+    alarms: Vec<Alarm>,
     /// Whose turn it is.
     who: String,
     time_ms: u64,
@@ -39,6 +49,7 @@ impl Default for Inner {
             engine: sha256::Hash::engine(),
             lines: VecDeque::new(),
             pairs: BTreeMap::new(),
+            alarms: Vec::new(),
             who: String::new(),
             time_ms: 0,
             loud: false,
@@ -98,6 +109,11 @@ impl Chronicle {
         let inner = self.lock();
         let skipped = inner.lines.len().saturating_sub(count);
         inner.lines.iter().skip(skipped).cloned().collect()
+    }
+
+    /// What programs told of as errors since this was last asked.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        std::mem::take(&mut self.lock().alarms)
     }
 
     /// Which events met which phases, and how often.
@@ -204,6 +220,10 @@ impl Subscriber for Listener {
         event.record(&mut line);
         // Told for readers, and not part of the hash: it may hold what no seed decides, such as how long something took.
         let mut inner = self.0.lock();
+        if *event.metadata().level() == Level::ERROR {
+            let alarm = Alarm { who: inner.who.clone(), what: line.0.clone() };
+            inner.alarms.push(alarm);
+        }
         let line = format!("{:>10} {:<8} . {}", inner.time_ms, inner.who, line.0);
         inner.keep(line);
     }
@@ -216,6 +236,18 @@ impl Subscriber for Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_an_alarm_of_whoever_had_its_turn() {
+        let chronicle = Chronicle::default();
+        let _listening = chronicle.listen();
+        chronicle.turn_of("hub", 0);
+        tracing::warn!("no alarm");
+        tracing::error!(owner = 3, "an alarm");
+        let alarms = chronicle.alarms();
+        assert_eq!(alarms, [Alarm { who: "hub".to_owned(), what: "an alarm owner=3 ".to_owned() }]);
+        assert!(chronicle.alarms().is_empty());
+    }
 
     #[test]
     fn what_a_shard_traces_is_counted_and_hashed_and_the_rest_is_only_kept() {

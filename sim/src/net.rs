@@ -3,7 +3,7 @@
 //! A link carries encoded frames both ways. Over one link bytes keep their order; two links of one wallet know nothing of each
 //! other, so what an older one still carries may arrive when a newer one is up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use prost::Message;
@@ -30,7 +30,14 @@ pub struct Weather {
     pub max_delay_ms: u64,
 }
 
-/// What a hostile wallet does to a frame before it leaves; what is returned goes instead.
+/// Who may say something else than it meant to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Speaker {
+    Hub,
+    Wallet(usize),
+}
+
+/// What somebody hostile does to a frame before it leaves; what is returned goes instead.
 pub type Tamper = Box<dyn FnMut(Frame) -> Vec<Frame>>;
 
 /// One direction of a link.
@@ -41,6 +48,22 @@ struct Pipe {
     arrives_ms: u64,
     /// The sender is gone: nothing follows, for this reason.
     ended: Option<End>,
+}
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Way::Up => "up",
+            Way::Down => "down",
+        }
+    }
 }
 
 /// How a direction ends.
@@ -93,7 +116,10 @@ pub struct Net {
     chance: Chance,
     chronicle: Chronicle,
     weather: Weather,
-    tampers: BTreeMap<usize, Tamper>,
+    tampers: BTreeMap<Speaker, Tamper>,
+    /// Those whose frames are kept as they arrive, and what was.
+    overhears: BTreeSet<Speaker>,
+    overheard: Vec<(LinkId, Bytes)>,
 }
 
 impl Net {
@@ -105,6 +131,8 @@ impl Net {
             chronicle,
             weather: Weather { max_delay_ms: 0 },
             tampers: BTreeMap::new(),
+            overhears: BTreeSet::new(),
+            overheard: Vec::new(),
         }
     }
 
@@ -112,12 +140,34 @@ impl Net {
         self.weather = weather;
     }
 
-    /// Whatever this wallet says goes through `tamper` from now on; `None`: as it is.
-    pub fn set_tamper(&mut self, wallet: usize, tamper: Option<Tamper>) {
+    /// Whatever this one says goes through `tamper` from now on; `None`: as it is.
+    pub fn set_tamper(&mut self, speaker: Speaker, tamper: Option<Tamper>) {
+        self.overhears.insert(speaker);
         match tamper {
-            Some(tamper) => drop(self.tampers.insert(wallet, tamper)),
-            None => drop(self.tampers.remove(&wallet)),
+            Some(tamper) => drop(self.tampers.insert(speaker, tamper)),
+            None => drop(self.tampers.remove(&speaker)),
         }
+    }
+
+    /// What arrived since this was last asked, said by those whose words were ever tampered with.
+    pub fn overheard(&mut self) -> Vec<(LinkId, Bytes)> {
+        std::mem::take(&mut self.overheard)
+    }
+
+    /// The wallet at the end of a link.
+    pub fn wallet_of(&self, id: LinkId) -> Option<usize> {
+        self.links.get(&id).map(|link| link.wallet)
+    }
+
+    /// Whether this link is whole and its wallet has no newer one.
+    pub fn is_current(&self, id: LinkId) -> bool {
+        let Some(link) = self.links.get(&id) else { return false };
+        let whole = link.at_hub.is_some()
+            && link.at_wallet.is_some()
+            && link.up.ended.is_none()
+            && link.down.ended.is_none();
+        let newer = self.links.range(id..).skip(1).any(|(_, other)| other.wallet == link.wallet);
+        whole && !newer
     }
 
     /// Connects the wallet with this number, which asked to be; the hub is to serve the line returned.
@@ -157,9 +207,18 @@ impl Net {
     /// Takes what both ends have to say and delivers what has arrived. True if anything moved.
     pub fn carry(&mut self, id: LinkId, now_ms: u64) -> bool {
         let Some(link) = self.links.get_mut(&id) else { return false };
-        let mut moved = link.take(now_ms, self.weather, &mut self.chance, self.tampers.get_mut(&link.wallet));
+        let speakers = [Speaker::Wallet(link.wallet), Speaker::Hub];
+        let mut moved = link.take(now_ms, self.weather, &mut self.chance, &mut self.tampers);
         if now_ms >= link.stalled_until_ms {
-            moved |= link.deliver(id, now_ms, &self.chronicle);
+            let overhears = speakers.map(|speaker| self.overhears.contains(&speaker));
+            let mut arrived = |way: Way, bytes: &Bytes| {
+                self.chronicle.frame(id.0, way.name(), bytes);
+                let [up, down] = overhears;
+                if way == Way::Up && up || way == Way::Down && down {
+                    self.overheard.push((id, bytes.clone()));
+                }
+            };
+            moved |= link.deliver(now_ms, &mut arrived);
         }
         if link.is_over() {
             self.links.remove(&id);
@@ -220,7 +279,7 @@ impl Link {
         now_ms: u64,
         weather: Weather,
         chance: &mut Chance,
-        mut tamper: Option<&mut Tamper>,
+        tampers: &mut BTreeMap<Speaker, Tamper>,
     ) -> bool {
         let mut moved = false;
         while let Some(end) = &mut self.at_wallet
@@ -228,10 +287,7 @@ impl Link {
         {
             match end.from_wallet.try_recv() {
                 Ok(frame) => {
-                    let frames = match &mut tamper {
-                        Some(tamper) => tamper(frame),
-                        None => vec![frame],
-                    };
+                    let frames = said(tampers.get_mut(&Speaker::Wallet(self.wallet)), frame);
                     frames.iter().for_each(|frame| self.up.carry(frame, now_ms, weather, chance));
                 }
                 Err(TryRecvError::Disconnected) => self.up.ended = Some(End::Closed),
@@ -243,7 +299,10 @@ impl Link {
             && self.down.ended.is_none()
         {
             match end.from_hub.try_recv() {
-                Ok(Ok(frame)) => self.down.carry(&frame, now_ms, weather, chance),
+                Ok(Ok(frame)) => {
+                    let frames = said(tampers.get_mut(&Speaker::Hub), frame);
+                    frames.iter().for_each(|frame| self.down.carry(frame, now_ms, weather, chance));
+                }
                 Ok(Err(status)) => self.down.ended = Some(End::With(status)),
                 Err(TryRecvError::Disconnected) => self.down.ended = Some(End::Closed),
                 Err(TryRecvError::Empty) => break,
@@ -253,12 +312,10 @@ impl Link {
         moved
     }
 
-    fn deliver(&mut self, id: LinkId, now_ms: u64, chronicle: &Chronicle) -> bool {
+    fn deliver(&mut self, now_ms: u64, arrived: &mut impl FnMut(Way, &Bytes)) -> bool {
         let mut moved = false;
         if let Some(end) = &self.at_hub {
-            let (some, alive) = pour(&mut self.up, &end.to_hub, now_ms, |bytes| {
-                chronicle.frame(id.0, "up", bytes);
-            });
+            let (some, alive) = pour(&mut self.up, &end.to_hub, now_ms, |bytes| arrived(Way::Up, bytes));
             moved |= some || !alive;
             if !alive {
                 self.at_hub = None;
@@ -266,9 +323,8 @@ impl Link {
             }
         }
         if let Some(end) = &self.at_wallet {
-            let (some, alive) = pour(&mut self.down, &end.to_wallet, now_ms, |bytes| {
-                chronicle.frame(id.0, "down", bytes);
-            });
+            let (some, alive) =
+                pour(&mut self.down, &end.to_wallet, now_ms, |bytes| arrived(Way::Down, bytes));
             moved |= some || !alive;
             if !alive {
                 self.at_wallet = None;
@@ -283,13 +339,20 @@ impl Link {
     }
 }
 
+fn said(tamper: Option<&mut Tamper>, frame: Frame) -> Vec<Frame> {
+    match tamper {
+        Some(tamper) => tamper(frame),
+        None => vec![frame],
+    }
+}
+
 /// Delivers what has arrived, as far as the receiver has room. Whether anything was, and whether the receiver is still
 /// there: it is not once it has been told the end.
 fn pour(
     pipe: &mut Pipe,
     to: &mpsc::Sender<Result<Frame, Status>>,
     now_ms: u64,
-    mut told: impl FnMut(&[u8]),
+    mut told: impl FnMut(&Bytes),
 ) -> (bool, bool) {
     let mut moved = false;
     while pipe.frames.front().is_some_and(|(at, _)| *at <= now_ms) {

@@ -55,11 +55,20 @@ pub enum Word {
     Failed,
 }
 
-/// A payment as its two ends told it.
+/// A payment as its ends told it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Payment {
-    pub payer: Option<(usize, Word)>,
+    /// Whoever tried to pay it. Of an invoice there may be several, and one may succeed.
+    pub payers: BTreeMap<usize, Word>,
     pub payee: Option<(usize, Word)>,
+}
+
+impl Payment {
+    /// Who paid it, by their own words.
+    fn paid_by(&self) -> impl Iterator<Item = (usize, Word)> + '_ {
+        let all = self.payers.iter().map(|(payer, word)| (*payer, *word));
+        all.filter(|(_, word)| matches!(word, Word::Settled { .. }))
+    }
 }
 
 /// A stream as its two ends told it last.
@@ -74,7 +83,9 @@ pub struct Stream {
 pub struct Books {
     given: BTreeMap<Party, Amount>,
     payments: BTreeMap<[u8; 32], Payment>,
-    streams: BTreeMap<[u8; 32], Stream>,
+    streams: BTreeMap<[u8; 16], Stream>,
+    /// Invoices that were handed out and are not withdrawn, by payment hash: until when they hold, in milliseconds since 1970.
+    invoices: BTreeMap<[u8; 32], u64>,
 }
 
 impl Books {
@@ -88,15 +99,17 @@ impl Books {
         self.given.get(&to).copied().unwrap_or_default()
     }
 
-    pub fn payments(&self) -> &BTreeMap<[u8; 32], Payment> {
-        &self.payments
+    /// Payments that somebody paid.
+    pub fn settled(&self) -> u64 {
+        self.payments.values().filter(|payment| payment.paid_by().next().is_some()).count() as u64
     }
 
     /// The payments of which this wallet has said the last word.
     pub fn acknowledged_by(&self, wallet: usize) -> impl Iterator<Item = [u8; 32]> + '_ {
-        let said = move |end: Option<(usize, Word)>| end.is_some_and(|(who, _)| who == wallet);
-        let of = self.payments.iter().filter(move |(_, payment)| said(payment.payer) || said(payment.payee));
-        of.map(|(hash, _)| *hash)
+        let said = move |payment: &Payment| {
+            payment.payers.contains_key(&wallet) || payment.payee.is_some_and(|(who, _)| who == wallet)
+        };
+        self.payments.iter().filter(move |(_, payment)| said(payment)).map(|(hash, _)| *hash)
     }
 
     /// A payer's last word on a payment. A payment said to be settled must come with the preimage.
@@ -111,7 +124,11 @@ impl Books {
             let what = format!("wallet {wallet} has no preimage of a settled payment {}", hex::encode(hash));
             return Err(Broken::new("a settled payment has its proof", what));
         }
-        keep_word(&mut self.payments.entry(hash).or_default().payer, wallet, word, "payer", &hash)
+        let payers = &mut self.payments.entry(hash).or_default().payers;
+        let mut kept = payers.get(&wallet).map(|word| (wallet, *word));
+        keep_word(&mut kept, wallet, word, "payer", &hash)?;
+        payers.insert(wallet, word);
+        Ok(())
     }
 
     /// A payee's last word on a payment.
@@ -119,13 +136,43 @@ impl Books {
         keep_word(&mut self.payments.entry(hash).or_default().payee, wallet, word, "payee", &hash)
     }
 
+    /// A payee handed out an invoice. Whoever pays it before then is not told that there is none.
+    pub fn invoice_given(&mut self, hash: [u8; 32], until_ms: u64) {
+        self.invoices.insert(hash, until_ms);
+    }
+
+    /// Whoever handed them out has lost what it knew of them.
+    pub fn withdraw_invoices(&mut self) {
+        self.invoices.clear();
+    }
+
+    /// A payer was told, at this time, that the payee knows of no such payment.
+    pub fn payee_denies(&self, hash: &[u8; 32], now_ms: u64) -> Result<(), Broken> {
+        if self.invoices.get(hash).is_none_or(|until| *until <= now_ms) {
+            return Ok(());
+        }
+        let what = format!("the payee of {} says that it is not its own", hex::encode(hash));
+        Err(Broken::new("an invoice that was given is honoured", what))
+    }
+
+    /// No invoice is paid by two.
+    pub fn paid_once(&self) -> Result<(), Broken> {
+        for (hash, payment) in &self.payments {
+            if payment.paid_by().count() > 1 {
+                let what = format!("{}: {:?}", hex::encode(hash), payment.payers);
+                return Err(Broken::new("an invoice is paid once", what));
+            }
+        }
+        Ok(())
+    }
+
     /// What a payer of a stream says is settled: it may only rise.
-    pub fn stream_payer_says(&mut self, wallet: usize, id: [u8; 32], msat: u64) -> Result<(), Broken> {
+    pub fn stream_payer_says(&mut self, wallet: usize, id: [u8; 16], msat: u64) -> Result<(), Broken> {
         raise(&mut self.streams.entry(id).or_default().payer, wallet, msat, &id)
     }
 
     /// What a payee of a stream says it has: it may only rise.
-    pub fn stream_payee_says(&mut self, wallet: usize, id: [u8; 32], msat: u64) -> Result<(), Broken> {
+    pub fn stream_payee_says(&mut self, wallet: usize, id: [u8; 16], msat: u64) -> Result<(), Broken> {
         raise(&mut self.streams.entry(id).or_default().payee, wallet, msat, &id)
     }
 
@@ -138,7 +185,15 @@ impl Books {
         at_risk_msat: impl Fn(usize) -> u64,
     ) -> Result<(), Broken> {
         for (hash, payment) in &self.payments {
-            let (Some((payer, paid)), payee) = (payment.payer, payment.payee) else { continue };
+            let payee = payment.payee;
+            // Of several who tried, the one who paid is asked, if anybody says that it did.
+            let Some((payer, paid)) = payment
+                .paid_by()
+                .next()
+                .or_else(|| payment.payers.iter().next().map(|(who, word)| (*who, *word)))
+            else {
+                continue;
+            };
             if !honest(payer) {
                 continue;
             }
@@ -148,7 +203,8 @@ impl Books {
                 }
                 (Word::Failed, Some((payee, word @ Word::Settled { amount_msat, .. }))) if honest(payee) => {
                     // What had no output, or one not worth its fee, may be lost on the chain.
-                    if amount_msat <= at_risk_msat(payer).max(at_risk_msat(payee)) {
+                    let payers = payment.payers.keys().map(|payer| at_risk_msat(*payer));
+                    if amount_msat <= payers.fold(at_risk_msat(payee), u64::max) {
                         continue;
                     }
                     (word, Word::Failed)
@@ -178,10 +234,8 @@ impl Books {
     pub fn wallet_net_msat(&self, wallet: usize) -> i128 {
         let mut net: i128 = 0;
         for payment in self.payments.values() {
-            if let Some((payer, Word::Settled { amount_msat, fee_msat })) = payment.payer
-                && payer == wallet
-            {
-                net -= i128::from(amount_msat) + i128::from(fee_msat);
+            if let Some(Word::Settled { amount_msat, fee_msat }) = payment.payers.get(&wallet) {
+                net -= i128::from(*amount_msat) + i128::from(*fee_msat);
             }
             if let Some((payee, Word::Settled { amount_msat, .. })) = payment.payee
                 && payee == wallet
@@ -199,7 +253,7 @@ impl Books {
     /// What the hub earned by payments between honest wallets, in msat. Of others it must not lose.
     pub fn hub_net_msat(&self, honest: impl Fn(usize) -> bool) -> i128 {
         let of_payments =
-            self.payments.values().filter_map(|payment| match (payment.payer?, payment.payee?) {
+            self.payments.values().filter_map(|payment| match (payment.paid_by().next()?, payment.payee?) {
                 ((payer, Word::Settled { fee_msat, .. }), (payee, Word::Settled { .. }))
                     if honest(payer) && honest(payee) =>
                 {
@@ -231,7 +285,7 @@ fn keep_word(
     }
 }
 
-fn raise(kept: &mut Option<(usize, u64)>, wallet: usize, msat: u64, id: &[u8; 32]) -> Result<(), Broken> {
+fn raise(kept: &mut Option<(usize, u64)>, wallet: usize, msat: u64, id: &[u8; 16]) -> Result<(), Broken> {
     match kept {
         Some((_, before)) if *before > msat => {
             let what = format!("stream {}: {before} msat were settled, now {msat}", hex::encode(id));
@@ -282,13 +336,34 @@ mod tests {
     }
 
     #[test]
+    fn an_invoice_is_paid_by_one_of_those_who_try() {
+        let mut books = Books::default();
+        books.payer_says(0, hash(), Word::Failed, &[]).unwrap();
+        books.payer_says(2, hash(), settled(5, 1), &PREIMAGE).unwrap();
+        books.payee_says(1, hash(), settled(5, 0)).unwrap();
+        books.compare(|_| true, |_| 0).unwrap();
+        books.paid_once().unwrap();
+        books.payer_says(3, hash(), settled(5, 1), &PREIMAGE).unwrap();
+        books.paid_once().unwrap_err();
+    }
+
+    #[test]
+    fn an_invoice_is_honoured_until_it_expires() {
+        let mut books = Books::default();
+        books.payee_denies(&hash(), 5).unwrap();
+        books.invoice_given(hash(), 6);
+        books.payee_denies(&hash(), 5).unwrap_err();
+        books.payee_denies(&hash(), 6).unwrap();
+    }
+
+    #[test]
     fn what_is_due_follows_from_the_words() {
         let mut books = Books::default();
         books.payer_says(0, hash(), settled(5, 1), &PREIMAGE).unwrap();
         books.payee_says(1, hash(), settled(5, 0)).unwrap();
-        books.stream_payer_says(0, [1; 32], 3).unwrap();
-        books.stream_payee_says(1, [1; 32], 3).unwrap();
-        books.stream_payee_says(1, [1; 32], 2).unwrap_err();
+        books.stream_payer_says(0, [1; 16], 3).unwrap();
+        books.stream_payee_says(1, [1; 16], 3).unwrap();
+        books.stream_payee_says(1, [1; 16], 2).unwrap_err();
         assert_eq!((books.wallet_net_msat(0), books.wallet_net_msat(1)), (-9, 8));
         assert_eq!(books.hub_net_msat(|_| true), 1);
         assert_eq!(books.hub_net_msat(|wallet| wallet == 0), 0);

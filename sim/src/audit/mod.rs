@@ -1,5 +1,7 @@
 //! The auditor. It believes nobody: its books hold what parties were promised and what the chain holds.
 
 pub mod books;
+pub mod watch;
 
 pub use books::{Books, Broken, Party, Word};
+pub use watch::Watch;

@@ -14,8 +14,14 @@ use crate::audit::{Broken, Party};
 use crate::disk::Cut;
 
 /// Amounts that people like, in msat: tiny ones, those around the dust limit, and large ones.
-const AMOUNTS: [(u64, u64); 5] =
-    [(1, 2_000), (352_000, 356_000), (10_000, 1_000_000), (1_000_000, 20_000_000), (20_000_000, 90_000_000)];
+const AMOUNTS: [(u64, u64); 6] = [
+    (1, 2_000),
+    (353_999, 354_000),
+    (352_000, 356_000),
+    (10_000, 1_000_000),
+    (1_000_000, 20_000_000),
+    (20_000_000, 90_000_000),
+];
 /// What is in a wallet's purse, in satoshi.
 const PURSE: (u64, u64) = (400_000, 3_000_000);
 /// Blocks that pass while somebody is away for days, and how many of them everybody else sees at once.
@@ -175,16 +181,18 @@ impl Run {
             amount_msat: Some(amount_msat),
             description: "something".into(),
             hold: hold == Hold::Yes,
+            request_id: self.request_id(),
             ..Default::default()
         };
         self.note(
             "people",
             format_args!("wallet {payer} shall pay {amount_msat} msat to wallet {payee}, hold {hold:?}"),
         );
+        let asked = request.clone();
         self.ask(
             payee,
-            |service| async move { service.create_invoice(Request::new(request)).await },
-            |call| Asked::Invoice { payer, hold, call },
+            |service| async move { service.create_invoice(Request::new(asked)).await },
+            |call| Asked::Invoice { payer, hold, request, call },
         );
     }
 
@@ -349,10 +357,15 @@ impl Run {
         force: bool,
     ) -> Result<(), Broken> {
         use proto::hub::v1::operator_server::Operator;
-        let request_id = RequestId::new(self.clock.now_ms(), self.chance.people.bytes()).to_string();
+        let request_id = self.request_id();
         let request = hub_pb::CloseChannelRequest { channel_id, request_id, force };
         self.ask_operator(|operator| async move { operator.close_channel(Request::new(request)).await })?;
         Ok(())
+    }
+
+    /// A request's own id, which makes a repeat of it harmless.
+    fn request_id(&mut self) -> String {
+        RequestId::new(self.clock.now_ms(), self.chance.people.bytes()).to_string()
     }
 
     // --- Answers -----------------------------------------------------------------------------------------------------
@@ -377,7 +390,16 @@ impl Run {
             Next::Wait(asked) => self.owners[number].asked.push(asked),
             Next::Done => {}
             Next::Fund { address, amount } => self.fund(Party::Wallet(number), &address, amount)?,
+            Next::Given { request, payment_hash } => {
+                self.watching.invoices.insert(number, (request, payment_hash));
+            }
+            Next::Opened { channel_id } => {
+                if self.wallets[number].is_honest() {
+                    self.watching.books.acknowledged(number, &channel_id);
+                }
+            }
             Next::Pay { payer, invoice } => {
+                self.pay_also(number, payer, &invoice);
                 let request = pb::PayRequest { invoice, ..Default::default() };
                 self.ask(
                     payer,

@@ -13,15 +13,38 @@ type Answered<T> = Call<Result<Response<T>, Status>>;
 
 /// Something that was asked of a wallet.
 pub enum Asked {
-    Address { amount: Amount, call: Answered<pb::NewAddressResponse> },
-    Invoice { payer: usize, hold: Hold, call: Answered<pb::CreateInvoiceResponse> },
-    Pay { call: Answered<pb::PayResponse> },
-    Open { call: Answered<pb::OpenChannelResponse> },
-    Inbound { call: Answered<pb::RequestInboundResponse> },
-    Channels { then: WithChannels, call: Answered<pb::ListChannelsResponse> },
-    Close { call: Answered<pb::CloseChannelResponse> },
-    Decide { call: Decided },
-    Stream { call: Call<Result<(), Status>> },
+    Address {
+        amount: Amount,
+        call: Answered<pb::NewAddressResponse>,
+    },
+    Invoice {
+        payer: usize,
+        hold: Hold,
+        request: pb::CreateInvoiceRequest,
+        call: Answered<pb::CreateInvoiceResponse>,
+    },
+    Pay {
+        call: Answered<pb::PayResponse>,
+    },
+    Open {
+        call: Answered<pb::OpenChannelResponse>,
+    },
+    Inbound {
+        call: Answered<pb::RequestInboundResponse>,
+    },
+    Channels {
+        then: WithChannels,
+        call: Answered<pb::ListChannelsResponse>,
+    },
+    Close {
+        call: Answered<pb::CloseChannelResponse>,
+    },
+    Decide {
+        call: Decided,
+    },
+    Stream {
+        call: Call<Result<(), Status>>,
+    },
 }
 
 /// The answer to settling or cancelling a held payment.
@@ -68,6 +91,15 @@ pub enum Next {
     Held {
         payment_hash: Vec<u8>,
     },
+    /// There is an invoice.
+    Given {
+        request: pb::CreateInvoiceRequest,
+        payment_hash: Vec<u8>,
+    },
+    /// A channel begins, and will be remembered.
+    Opened {
+        channel_id: Vec<u8>,
+    },
     /// A channel is closed.
     Close {
         channel: Box<hub_pb::Channel>,
@@ -90,18 +122,23 @@ impl Asked {
                 Some(None) => Next::Done,
                 Some(Some(answer)) => Next::Fund { address: answer.address, amount },
             }),
-            Asked::Invoice { payer, hold, mut call } => Ok(match told(call.answer()) {
-                None => Next::Wait(Asked::Invoice { payer, hold, call }),
+            Asked::Invoice { payer, hold, request, mut call } => Ok(match told(call.answer()) {
+                None => Next::Wait(Asked::Invoice { payer, hold, request, call }),
                 Some(None) => Next::Done,
                 Some(Some(answer)) => {
+                    let payment_hash = answer.payment_hash.to_vec();
                     let pay = Next::Pay { payer, invoice: answer.invoice };
-                    match hold {
-                        Hold::No => pay,
-                        Hold::Yes => Next::Several(vec![
-                            pay,
-                            Next::Held { payment_hash: answer.payment_hash.to_vec() },
-                        ]),
-                    }
+                    let then = match hold {
+                        Hold::No => {
+                            if let Ok(hash) = <[u8; 32]>::try_from(answer.payment_hash.as_ref()) {
+                                books.invoice_given(hash, answer.expires_at_ms);
+                            }
+                            vec![pay]
+                        }
+                        Hold::Yes => vec![pay, Next::Held { payment_hash: payment_hash.clone() }],
+                    };
+                    let given = std::iter::once(Next::Given { request, payment_hash });
+                    Next::Several(given.chain(then).collect())
                 }
             }),
             Asked::Pay { mut call } => match told(call.answer()) {
@@ -123,9 +160,11 @@ impl Asked {
                     Next::Close { channel: Box::new(answer.channels.swap_remove(index)), then }
                 }
             }),
-            Asked::Open { mut call } => {
-                Ok(if call.answer().is_some() { Next::Done } else { Next::Wait(Asked::Open { call }) })
-            }
+            Asked::Open { mut call } => Ok(match told(call.answer()) {
+                None => Next::Wait(Asked::Open { call }),
+                Some(None) => Next::Done,
+                Some(Some(answer)) => Next::Opened { channel_id: answer.channel_id.to_vec() },
+            }),
             Asked::Inbound { mut call } => {
                 Ok(if call.answer().is_some() { Next::Done } else { Next::Wait(Asked::Inbound { call }) })
             }
@@ -163,6 +202,10 @@ pub fn note_payment(wallet: usize, payment: &pb::Payment, books: &mut Books) -> 
         pb::PaymentState::Failed => Word::Failed,
         pb::PaymentState::InFlight | pb::PaymentState::Unspecified => return Ok(()),
     };
+    let sent = payment.direction() == pb::PaymentDirection::Sent;
+    if sent && payment.failure() == hub_pb::FailureReason::IncorrectPaymentDetails {
+        books.payee_denies(&hash, payment.ended_at_ms)?;
+    }
     match payment.direction() {
         pb::PaymentDirection::Sent => books.payer_says(wallet, hash, word, &payment.preimage),
         pb::PaymentDirection::Received => books.payee_says(wallet, hash, word),

@@ -13,19 +13,25 @@ use super::Run;
 use super::seats::{Character, Line};
 use crate::audit::Broken;
 use crate::disk::Cut;
+use crate::net::Speaker;
 use crate::seed::Chance;
 
 impl Run {
     /// One step further on the way of a cheat: first it keeps a copy of its disk, later it goes back to that, meets nobody any
     /// more, and closes every channel alone. A hostile wallet begins or ends to tamper with what it says.
     pub(super) fn cheat(&mut self, number: usize) -> Result<(), Broken> {
-        if self.hub.character == Character::Cheat {
-            return self.hub_cheats();
+        match self.hub.character {
+            Character::Honest | Character::Forgetful => {}
+            Character::Hostile => {
+                self.tamper(Speaker::Hub);
+                return Ok(());
+            }
+            Character::Cheat => return self.hub_cheats(),
         }
         match self.wallets[number].character {
             Character::Honest | Character::Forgetful => Ok(()),
             Character::Hostile => {
-                self.tamper(number);
+                self.tamper(Speaker::Wallet(number));
                 Ok(())
             }
             Character::Cheat if self.wallets[number].line == Line::Cut => Ok(()),
@@ -100,10 +106,22 @@ impl Run {
         Ok(())
     }
 
-    fn tamper(&mut self, number: usize) {
-        let mut chance = self.plan.seed.stream(&format!("tamper {number} {}", self.counts.steps));
-        let how = chance.below(5);
-        self.note("cheats", format_args!("wallet {number} speaks falsely, in way {how}"));
+    /// Whoever is hostile may be so from the beginning.
+    pub(super) fn first_lies(&mut self) {
+        if self.hub.character == Character::Hostile {
+            self.tamper(Speaker::Hub);
+        }
+        for number in 0..self.wallets.len() {
+            if self.wallets[number].character == Character::Hostile {
+                self.tamper(Speaker::Wallet(number));
+            }
+        }
+    }
+
+    fn tamper(&mut self, who: Speaker) {
+        let mut chance = self.plan.seed.stream(&format!("tamper {who:?} {}", self.counts.steps));
+        let how = chance.below(8);
+        self.note("cheats", format_args!("{who:?} speaks falsely, in way {how}"));
         let tamper: Option<crate::net::Tamper> = match how {
             0 => None,
             1 => Some(Box::new(move |frame| flip(frame, &mut chance))),
@@ -111,6 +129,7 @@ impl Run {
                 move |frame| if chance.one_of(1, 3) { vec![frame.clone(), frame] } else { vec![frame] },
             )),
             3 => Some(Box::new(move |frame| if chance.one_of(1, 3) { Vec::new() } else { vec![frame] })),
+            5.. => Some(self.lies.liar(who, chance)),
             _ => {
                 let mut kept: Option<Frame> = None;
                 // What it said once it says again later.
@@ -123,7 +142,7 @@ impl Run {
                 }))
             }
         };
-        self.net.set_tamper(number, tamper);
+        self.net.set_tamper(who, tamper);
     }
 }
 

@@ -6,9 +6,10 @@ use bitcoin::{FeeRate, Weight};
 
 use super::Run;
 use super::seats::Character;
+use crate::audit::{Broken, Party};
 use crate::chain::{Keep, Mine, Pressure};
 use crate::disk::{Cut, Trouble};
-use crate::net::Weather;
+use crate::net::{Speaker, Weather};
 
 /// Reorganisations stay below the final depth of hub and wallets.
 const DEEPEST: u64 = 5;
@@ -30,7 +31,7 @@ impl Spells {
 }
 
 impl Run {
-    pub(super) fn mishap(&mut self) {
+    pub(super) fn mishap(&mut self) -> Result<(), Broken> {
         self.end_spells();
         let mut comes = |every: Option<u32>| every.is_some_and(|every| self.chance.faults.one_of(1, every));
         let climate = &self.climate;
@@ -39,7 +40,7 @@ impl Run {
         let net = comes(climate.net_every);
         let chain = comes(climate.chain_every);
         if crash {
-            self.crash();
+            self.crash()?;
         }
         if disk {
             self.disk_trouble();
@@ -50,6 +51,7 @@ impl Run {
         if chain {
             self.chain_trouble();
         }
+        Ok(())
     }
 
     fn end_spells(&mut self) {
@@ -72,13 +74,17 @@ impl Run {
         Some(self.counts.steps + self.chance.faults.within(SPELL_STEPS.0, SPELL_STEPS.1))
     }
 
-    fn crash(&mut self) {
+    fn crash(&mut self) -> Result<(), Broken> {
         let cut = if self.chance.faults.one_of(1, 2) { Cut::Kill } else { Cut::Power };
         let back_ms = self.clock.now_ms() + self.chance.faults.within(0, 8_000);
         let drawn = self.chance.faults.below(self.wallets.len() + 2);
+        let lags = self.chance.faults.one_of(1, 2);
         if drawn >= self.wallets.len() {
             if self.hub.process.is_none() {
-                return;
+                return Ok(());
+            }
+            if lags {
+                self.disk_lags(Party::Hub)?;
             }
             self.note("faults", format_args!("the hub's end: {cut:?}"));
             self.hub.kill(cut, &mut self.chance.disk);
@@ -86,7 +92,10 @@ impl Run {
             self.net.hub_died();
         } else {
             if self.wallets[drawn].process.is_none() {
-                return;
+                return Ok(());
+            }
+            if lags {
+                self.disk_lags(Party::Wallet(drawn))?;
             }
             self.note("faults", format_args!("wallet {drawn}'s end: {cut:?}"));
             self.wallets[drawn].kill(cut, &mut self.chance.disk);
@@ -94,6 +103,7 @@ impl Run {
             self.net.wallet_died(drawn);
         }
         self.counts.crashes += 1;
+        Ok(())
     }
 
     fn disk_trouble(&mut self) {
@@ -192,8 +202,11 @@ impl Run {
             wallet.trouble(Trouble::None);
             wallet.back_ms = now;
             if wallet.character == Character::Hostile {
-                self.net.set_tamper(number, None);
+                self.net.set_tamper(Speaker::Wallet(number), None);
             }
+        }
+        if self.hub.character == Character::Hostile {
+            self.net.set_tamper(Speaker::Hub, None);
         }
     }
 }

@@ -1,16 +1,20 @@
 //! One run: a world of processes, moved by chance alone, watched by the auditor.
 
 mod act;
+mod afterwards;
 mod calls;
 mod climate;
 mod closing;
 mod hostile;
+mod lag;
+mod lies;
 mod mishap;
 mod oddities;
 mod restore;
 mod rival;
 mod seats;
 mod strange;
+mod watching;
 mod windup;
 
 use std::collections::BTreeSet;
@@ -34,10 +38,12 @@ use crate::process::{Call, HubPart, HubProcess, HubSetup, WalletPart, WalletProc
 use crate::report::{Counts, Failure, Outcome};
 use crate::seed::Chance;
 use climate::Climate;
+use lies::Lies;
 use mishap::Spells;
 use oddities::Oddities;
 use restore::Lost;
 use seats::{Bitcoind, Character, Line, Owner, Seat};
+use watching::Watching;
 
 /// Events of a failure that are shown.
 const LAST_EVENTS: usize = 300;
@@ -112,6 +118,8 @@ struct Run {
     lost: Lost,
     /// Channels in which an old state was found on the chain.
     punished: BTreeSet<Vec<u8>>,
+    watching: Watching,
+    lies: Lies,
 }
 
 impl Run {
@@ -134,6 +142,7 @@ impl Run {
         let mut odd = Oddities::of(plan);
         let rude = odd.rude;
         let hub_cheats = hostile && !rude && nature.one_of(1, 8);
+        let hub_lies = hostile && !rude && !hub_cheats && seed.stream("hub nature").one_of(1, 8);
         let wallets = (0..count).map(|number| {
             let name = format!("wallet {number}");
             let secret = seed.stream(&format!("{name} seed")).bytes();
@@ -142,17 +151,23 @@ impl Run {
             setup.free = odd.room();
             let draw = nature.below(8);
             // Whoever is first is honest: somebody must be wronged.
+            let may = hostile && number > 0 && !hub_cheats && !hub_lies;
             let character = match draw {
-                0 if hostile && number > 0 && !hub_cheats => Character::Hostile,
-                3..=5 if rude && number > 0 && !hub_cheats => Character::Hostile,
-                1 | 2 if hostile && number > 0 && !hub_cheats => Character::Cheat,
+                0 | 3 if may => Character::Hostile,
+                4 | 5 if rude && may => Character::Hostile,
+                1 | 2 if may => Character::Cheat,
                 _ => Character::Honest,
             };
             Seat::new(setup, clock.world(seed, &name), character)
         });
-        let wallets = wallets.collect();
+        let wallets: Vec<Seat<WalletProcess>> = wallets.collect();
         hub_setup.free = odd.room();
-        let character = if hub_cheats { Character::Cheat } else { Character::Honest };
+        let keys = wallets.iter().map(|wallet| wallet.setup.node_id()).collect();
+        let character = match (hub_cheats, hub_lies) {
+            (true, _) => Character::Cheat,
+            (false, true) => Character::Hostile,
+            (false, false) => Character::Honest,
+        };
         let hub = Seat::new(hub_setup, clock.world(seed, "hub"), character);
         Run {
             plan: plan.clone(),
@@ -177,12 +192,15 @@ impl Run {
             odd,
             lost: Lost::default(),
             punished: BTreeSet::new(),
+            watching: Watching::new(seed, keys),
+            lies: Lies::default(),
             clock,
         }
     }
 
     fn live(&mut self) -> Result<(), Broken> {
         self.found()?;
+        self.first_lies();
         while self.counts.steps < self.plan.steps {
             self.counts.steps += 1;
             self.step()?;
@@ -256,19 +274,23 @@ impl Run {
         for _ in 0..self.chance.people.within(1, self.climate.haste) {
             self.act()?;
         }
-        if self.stormy {
-            self.mishap();
-        }
         self.be_rude()?;
         self.end_oddities();
         self.look_at_answers()?;
         let turns = self.chance.order.within(4, 60);
-        for _ in 0..turns {
+        // What goes wrong does so in the midst of work.
+        let mishap_at = self.chance.faults.within(0, turns);
+        for turn in 0..turns {
+            if self.stormy && turn == mishap_at {
+                self.mishap()?;
+            }
             self.turn()?;
         }
-        if self.chance.order.one_of(1, 2) {
+        let rests = self.chance.order.one_of(1, 2);
+        if rests {
             self.settle()?;
         }
+        self.watch(rests && !self.odd.somebody_lags())?;
         let slow = self.chance.order.one_of(1, self.climate.slow_every);
         let ms = match self.chance.order.below(3) {
             _ if slow => self.chance.order.within(1_000, 60_000),
@@ -395,6 +417,7 @@ impl Run {
         if wallet.process.is_none() {
             wallet.back_ms = self.clock.now_ms() + RETRY_MS;
         }
+        self.watching.woken.push(number);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use super::calls::WithChannels;
 use super::seats::Character;
 use super::strange::{self, Known};
 use crate::audit::Broken;
+use crate::net::Speaker;
 use crate::plan::{Fault, Plan};
 use crate::seed::Chance;
 
@@ -84,6 +85,11 @@ const ODDITIES: [(Oddity, Option<Fault>, u32); 12] = [
 ];
 
 impl Oddities {
+    /// Whether a thread does nothing although it has something to do.
+    pub fn somebody_lags(&self) -> bool {
+        self.lag_until_ms.is_some()
+    }
+
     pub fn of(plan: &Plan) -> Self {
         Oddities {
             chance: plan.seed.stream("oddities"),
@@ -180,7 +186,8 @@ impl Run {
         self.note("cheats", format_args!("wallet {number} speaks strangely from now on"));
         let known = self.odd.known.entry(number).or_default().clone();
         let name = format!("strange {number} {}", self.counts.steps);
-        self.net.set_tamper(number, Some(strange::tamper(known, self.plan.seed.stream(&name))));
+        self.net
+            .set_tamper(Speaker::Wallet(number), Some(strange::tamper(known, self.plan.seed.stream(&name))));
     }
 
     /// One of the wallets that keep to no rule.
@@ -197,7 +204,7 @@ impl Run {
         let known = self.odd.known.entry(number).or_default().clone();
         match self.odd.chance.below(5) {
             0 => self.speak_from_now_on(number),
-            1 => self.net.set_tamper(number, Some(strange::listen(known))),
+            1 => self.net.set_tamper(Speaker::Wallet(number), Some(strange::listen(known))),
             2 => self.open_something(number),
             _ => {
                 self.note("cheats", format_args!("wallet {number} says strange things"));

@@ -33,6 +33,11 @@ impl Lost {
         self.payments.get(&wallet).is_some_and(|lost| lost.contains(hash))
     }
 
+    /// Whether nobody lost anything.
+    pub fn is_nothing(&self) -> bool {
+        self.channels.is_empty()
+    }
+
     /// Those of a wallet's channels that it forgot.
     pub fn channels(&self, wallet: usize, known: &[pb::Channel]) -> Vec<pb::Channel> {
         let lost = self.channels.get(&wallet).into_iter().flatten();
@@ -88,6 +93,8 @@ impl Run {
         }
         let said: Vec<[u8; 32]> = self.books.acknowledged_by(number).collect();
         self.lost.payments.entry(number).or_default().extend(said);
+        self.watching.forget(number, &channels);
+        self.books.withdraw_invoices();
         self.lost.channels.entry(number).or_default().extend(channels);
         Ok(true)
     }

@@ -33,7 +33,8 @@ impl Run {
         self.until_payments_end()?;
         self.note_last_words()?;
         self.until_channels_end()?;
-        self.close_the_books()
+        self.close_the_books()?;
+        self.restart_everybody()
     }
 
     /// Lets a while pass, of so many seconds, without blocks.
@@ -50,7 +51,8 @@ impl Run {
     /// A block, and time for everybody to look at it.
     pub(super) fn block(&mut self) -> Result<(), Broken> {
         self.mine(1);
-        self.work(3)
+        self.work(3)?;
+        self.look_at_alarms()
     }
 
     /// Nobody holds a payment any longer.
@@ -115,42 +117,13 @@ impl Run {
                 continue;
             }
             let payments = self.payments_of(number)?;
-            let mut listed = BTreeSet::new();
             for payment in &payments {
-                listed.insert(payment.payment_hash.to_vec());
                 note_payment(number, payment, &mut self.books)?;
             }
-            if let Some(hash) = self
-                .books
-                .acknowledged_by(number)
-                .find(|hash| !listed.contains(hash.as_slice()) && !self.lost.forgave(number, hash))
-            {
-                let what = format!("wallet {number} forgot payment {}", hex::encode(hash));
-                return Err(Broken::new("an acknowledged payment stays as it is", what));
-            }
-            let request = wallet_pb::ListStreamsRequest { page_size: PAGE, ..Default::default() };
-            let streams = self.ask_wallet(number, |service| async move {
-                service.list_streams(Request::new(request)).await
-            })?;
-            for stream in streams.map(|listed| listed.streams).unwrap_or_default() {
-                let Ok(id) = <[u8; 32]>::try_from(stream.stream_id.as_ref()) else { continue };
-                match stream.direction() {
-                    wallet_pb::PaymentDirection::Sent => {
-                        self.books.stream_payer_says(number, id, stream.settled_msat)?;
-                    }
-                    wallet_pb::PaymentDirection::Received => {
-                        self.books.stream_payee_says(number, id, stream.settled_msat)?;
-                    }
-                    wallet_pb::PaymentDirection::Unspecified => {}
-                }
-            }
+            self.nothing_is_forgotten(number, &payments)?;
+            self.note_streams(number)?;
         }
-        let settled = self
-            .books
-            .payments()
-            .values()
-            .filter(|payment| matches!(payment.payer, Some((_, crate::audit::Word::Settled { .. }))));
-        self.counts.payments = settled.count() as u64;
+        self.counts.payments = self.books.settled();
         Ok(())
     }
 
