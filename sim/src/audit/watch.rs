@@ -81,6 +81,10 @@ impl Watch {
             {
                 return told("honest ends are at peace", what);
             }
+            // Who breaks rules may propose a channel again under the name of one that was given up and forgotten.
+            if !honest(channel) && channel.phase() == ChannelPhase::Opening {
+                self.said.remove(&(who, channel.channel_id.to_vec()));
+            }
             if let Some(what) = self.went_back(who, channel) {
                 return told("what an end said of a channel holds", what);
             }
