@@ -46,7 +46,7 @@ pub enum Bug {
     ChainPreimageIgnored,
     /// No deadline ever closes a channel.
     DeadlinesIgnored,
-    /// A spend of the funding that a reorganisation undid still counts.
+    /// What a reorganisation undid still counts.
     ReorganisationIgnored,
     /// One block makes everything final.
     FinalAtOnce,

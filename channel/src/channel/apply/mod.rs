@@ -11,7 +11,6 @@ mod updates;
 
 use super::input::Kind;
 use super::state::{Connection, Phase, State};
-use crate::bug::{self, Bug};
 use crate::effect::{Effect, Report, ToSend};
 use crate::ids::SessionId;
 use crate::message::Message;
@@ -88,7 +87,6 @@ impl State {
             Kind::TicketTaken { terms, signature } => self.ticket_taken(*terms, *signature, out),
             Kind::HandedOver { transaction } => self.handed_over(transaction, out),
             Kind::AgreedSpend { txid, height, paid_sat } => self.agreed_spend(*txid, *height, *paid_sat, out),
-            Kind::SpendUndone if bug::is(Bug::ReorganisationIgnored) => {}
             Kind::SpendUndone => self.spend_undone(out),
             Kind::SpendFinal => self.spend_final(out),
             Kind::Failed { cause } => self.failed(cause.clone(), out),

@@ -100,6 +100,7 @@ pub(super) struct Watches {
 impl Watches {
     /// The watches that a snapshot or replay ended with, none for a new desk.
     pub fn resume(by_owner: BTreeMap<OwnerId, Watch>, final_depth: u32) -> Self {
+        let final_depth = if bug::is(Bug::FinalAtOnce) { 1 } else { final_depth };
         let watcher = Watcher::new(final_depth);
         let mut watches = Self { by_owner: BTreeMap::new(), watcher, final_depth: final_depth.max(1) };
         for (owner, watch) in by_owner {
@@ -350,6 +351,5 @@ fn inputs_of(transaction: &Transaction) -> Vec<OutPoint> {
 
 /// Confirmations of a block at `height` under the tip.
 pub(super) fn depth(tip: u32, height: u32) -> u32 {
-    let more = if bug::is(Bug::FinalAtOnce) { 100 } else { 1 };
-    tip.checked_sub(height).map_or(0, |below| below.saturating_add(more))
+    tip.checked_sub(height).map_or(0, |below| below.saturating_add(1))
 }
