@@ -108,7 +108,7 @@ fn a_claim_is_built_again_when_one_of_its_inputs_is_taken() {
     let mut theirs = strangers_payment(success[0].output.clone());
     theirs.input[0].previous_output = success[0].outpoint;
     let told = rig.mine(vec![theirs.clone()]);
-    assert!(matches!(events(&told)[..], [ChainEvent::OutputSpent { .. }]));
+    assert!(matches!(events(&told)[..], [ChainEvent::OutputSpent { .. }, ..]));
     let told = settle(&mut rig);
     assert_eq!(forgotten(&told), [first.compute_txid()]);
     let [second] = &claims(&told)[..] else { panic!("{told:?}") };

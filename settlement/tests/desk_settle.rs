@@ -8,10 +8,9 @@ mod common;
 use std::time::Duration;
 
 use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid};
-use channel::channel::PublishJob;
 use channel::event::ChainEvent;
 use channel::ids::OwnerId;
-use common::pair::{End, Htlc, Pair, funding_output};
+use common::pair::{End, Pair, funding_output};
 use common::rig::{FINAL_DEPTH, Rig, config, events, moment, strangers_payment};
 use common::sat;
 use common::settling::{
@@ -20,8 +19,6 @@ use common::settling::{
 };
 use settlement::broadcast::PublishError;
 use settlement::desk::{Broadcast, BumpError, CommitmentState, DeskConfig, DeskReport, DeskRequest, Moment};
-use settlement::fees::fee_for;
-use settlement::limits::OBLIGING_FEERATE;
 use settlement::onchain::OnchainBalance;
 use settlement::verify::ParentSource;
 
@@ -57,7 +54,7 @@ fn a_commitment_leaves_with_a_child_and_stays_quiet_while_it_pays_enough() {
 
     // In a block; whatever child paid for it.
     let told = rig.mine(vec![parent.clone(), child]);
-    assert!(matches!(events(&told)[..], [ChainEvent::FundingSpent { .. }]));
+    assert!(matches!(events(&told)[..], [ChainEvent::FundingSpent { .. }, ChainEvent::FundingFinal]));
     assert!(
         told.broadcasts
             .iter()
@@ -572,35 +569,4 @@ fn a_persons_word_publishes_what_is_worth_no_fee_to_this_party() {
     assert_eq!((sent, child.compute_txid()), (parent, bumped.unwrap().child));
     rig.mine(vec![]);
     assert!(settle(&mut rig).broadcasts.is_empty(), "it stays out");
-}
-
-#[test]
-fn what_the_counterparty_needs_leaves_at_a_moderate_fee_however_little_of_it_is_ours() {
-    let mut rig = Rig::new();
-    rig.receive(100_000);
-    rig.receive(100_000);
-    let many: Vec<_> = (0..60).map(|id| Htlc { from: End::Wallet, id, sat: 1_000, expiry: 900 }).collect();
-    for (number, htlcs) in [(1, vec![]), (2, many)] {
-        let pair = channel(&mut rig, number);
-        let commitment = pair.commitment(End::Hub, 7, &htlcs);
-        let job = PublishJob { value_at_stake: Amount::ZERO, ..pair.publish(&commitment, None) };
-        let plan = |for_counterparty| pair.plan(Some(PublishJob { for_counterparty, ..job.clone() }), vec![]);
-        give(&mut rig, plan(false));
-        settle_at(&mut rig, &at_feerate(5_000));
-        assert!(matches!(commitment_state(&rig, &pair), CommitmentState::TooDear { .. }), "for its own sake");
-
-        give(&mut rig, plan(true));
-        let (parent, child) = package(&settle_at(&mut rig, &at_feerate(5_000)));
-        assert_eq!(parent, commitment.transaction);
-        let fee = child_fee(&rig, &pair);
-        let moderate = fee_for(OBLIGING_FEERATE, parent.weight() + child.weight());
-        assert!(fee >= moderate && fee <= moderate + sat(20), "{fee} instead of {moderate}");
-        // While blocks are dearer it waits, and is not outbid by itself.
-        let refused = Err(PublishError::FeeTooLow { reason: "mempool min fee not met".into() });
-        rig.desk.note_published(parent.compute_txid(), &refused);
-        rig.mine(vec![]);
-        assert!(settle_at(&mut rig, &at_feerate(5_000)).broadcasts.is_empty());
-        assert_eq!(child_fee(&rig, &pair), fee);
-        rig.mine(vec![parent, child]);
-    }
 }

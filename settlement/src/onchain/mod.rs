@@ -225,8 +225,10 @@ impl OnchainWallet {
             taken.merge(record.changes);
             spent.extend(record.spent);
         }
-        let wallet = load_wallet(&config, taken.clone())?;
+        let mut wallet = load_wallet(&config, taken.clone())?;
         let (staged, reserved) = (ChangeSet::default(), BTreeSet::new());
+        // Loading stages the scripts that it derives or has read: nothing that must be kept.
+        wallet.take_staged();
         Ok(Self { config, keys, wallet, taken, staged, spent, reserved })
     }
 

@@ -43,6 +43,12 @@ impl Whole {
             hash.is_some() && (*height == 0 || *height >= keep_from || anchors.contains(height))
         });
         self.changes.locked_outpoints.outpoints.retain(|_, is_locked| *is_locked);
+        // Derived scripts that are ahead save time at a start; those of addresses given out would grow without end.
+        let indexer = &mut self.changes.indexer;
+        for (descriptor, scripts) in &mut indexer.spk_cache {
+            let last = indexer.last_revealed.get(descriptor).copied();
+            scripts.retain(|index, _| last.is_none_or(|last| *index > last));
+        }
         self
     }
 
