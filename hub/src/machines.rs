@@ -60,6 +60,11 @@ impl<O: Outlet> ShardMachine<O> {
         self.shard.stopped()
     }
 
+    /// The shard, for whoever looks at it between turns.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
     fn tell_load(&mut self, now: Instant) {
         use std::sync::atomic::Ordering::Relaxed;
         let load = self.shard.load();

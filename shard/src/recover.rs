@@ -11,6 +11,7 @@ use channel::effect::Effect;
 use channel::event::{Command, Event};
 use channel::forward::Internal;
 use channel::ids::OwnerId;
+use channel::message::Recipient;
 use journal::{Content, MachineId, ReadError, RecordRef, Recovery, Snapshot};
 
 use crate::limits;
@@ -210,14 +211,15 @@ impl Shard {
 impl Shard {
     /// The same, but an offer goes to another channel of the same recipient, if it has one here.
     fn chosen_again(&self, effect: Effect) -> Effect {
-        let Effect::Internal { to, message: message @ Internal::Offer(_) } = effect else { return effect };
-        let node = |slot| self.table.get(slot).channel.counterparty_node();
-        let chosen = self.table.by_owner(to).and_then(|slot| {
-            let mut others =
-                self.table.after(None).filter(|other| *other != slot && node(*other) == node(slot));
-            others.next().map(|other| self.table.get(other).owner)
-        });
-        Effect::Internal { to: chosen.unwrap_or(to), message }
+        let Effect::Internal { to, message: Internal::Offer(offer) } = effect else { return effect };
+        let chosen = match &offer.recipient {
+            Recipient::Node(node) => {
+                let mut owners = self.table.of_node(node, None).map(|slot| self.table.get(slot).owner);
+                owners.find(|owner| *owner != to)
+            }
+            Recipient::Stream { .. } => None,
+        };
+        Effect::Internal { to: chosen.unwrap_or(to), message: Internal::Offer(offer) }
     }
 }
 

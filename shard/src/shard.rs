@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use channel::channel::Context;
+use channel::channel::{Context, Forwards};
 use channel::effect::Effect;
 use channel::forward::{Internal, Router};
 use channel::ids::OwnerId;
@@ -227,6 +227,19 @@ impl Shard {
     pub fn note_busy(&mut self, time: std::time::Duration) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.load.busy_ns = self.load.busy_ns.saturating_add(ns);
+    }
+
+    /// The tip's height, as far as this shard has heard.
+    pub fn known_height(&self) -> u32 {
+        self.env.height
+    }
+
+    /// For an audit: every channel and its part in forwards, in the order of numbers.
+    pub fn forwards(&self) -> impl Iterator<Item = (OwnerId, Forwards)> + '_ {
+        self.table.after(None).map(|slot| {
+            let hosted = self.table.get(slot);
+            (hosted.owner, hosted.channel.forwards())
+        })
     }
 
     pub fn load(&self) -> Load {

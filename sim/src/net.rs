@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tonic::Status;
 
+use crate::audit::forwards::{SentAdd, adds_of};
 use crate::chronicle::Chronicle;
 use crate::process::{Dial, HubEnd, HubLine, WalletEnd, hub_line, wallet_line};
 use crate::seed::Chance;
@@ -100,6 +101,8 @@ impl Pipe {
 
 struct Link {
     wallet: usize,
+    /// How high the chain was when it began, as the hub knew.
+    began_at: u32,
     /// None once that end is dead: nobody reads there any more.
     at_hub: Option<HubEnd>,
     at_wallet: Option<WalletEnd>,
@@ -107,6 +110,15 @@ struct Link {
     down: Pipe,
     /// Nothing arrives before this time.
     stalled_until_ms: u64,
+    added: Vec<SentAdd>,
+}
+
+/// An HTLC that the hub added, over a connection that began at a height.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HubAdded {
+    pub wallet: usize,
+    pub began_at: u32,
+    pub add: SentAdd,
 }
 
 /// All links.
@@ -120,6 +132,8 @@ pub struct Net {
     /// Those whose frames are kept as they arrive, and what was.
     overhears: BTreeSet<Speaker>,
     overheard: Vec<(LinkId, Bytes)>,
+    /// HTLCs that the hub added, since somebody looked.
+    added: Vec<HubAdded>,
 }
 
 impl Net {
@@ -133,6 +147,7 @@ impl Net {
             tampers: BTreeMap::new(),
             overhears: BTreeSet::new(),
             overheard: Vec::new(),
+            added: Vec::new(),
         }
     }
 
@@ -170,8 +185,9 @@ impl Net {
         whole && !newer
     }
 
-    /// Connects the wallet with this number, which asked to be; the hub is to serve the line returned.
-    pub fn connect(&mut self, wallet: usize, dial: Dial) -> (LinkId, HubLine) {
+    /// Connects the wallet with this number, which asked to be; the hub, which knows a chain of this height, is to serve the
+    /// line returned.
+    pub fn connect(&mut self, wallet: usize, dial: Dial, began_at: u32) -> (LinkId, HubLine) {
         let exporter = self.chance.bytes();
         let (at_hub, hub_end) = hub_line(exporter);
         let (at_wallet, wallet_end) = wallet_line(exporter, ::wallet::limits::FRAMES_OUT);
@@ -180,11 +196,13 @@ impl Net {
         self.next += 1;
         let link = Link {
             wallet,
+            began_at,
             at_hub: Some(hub_end),
             at_wallet: Some(wallet_end),
             up: Pipe::default(),
             down: Pipe::default(),
             stalled_until_ms: 0,
+            added: Vec::new(),
         };
         self.links.insert(id, link);
         self.chronicle.note(format_args!("link {} of wallet {wallet}", id.0));
@@ -209,6 +227,8 @@ impl Net {
         let Some(link) = self.links.get_mut(&id) else { return false };
         let speakers = [Speaker::Wallet(link.wallet), Speaker::Hub];
         let mut moved = link.take(now_ms, self.weather, &mut self.chance, &mut self.tampers);
+        let (wallet, began_at) = (link.wallet, link.began_at);
+        self.added.extend(link.added.drain(..).map(|add| HubAdded { wallet, began_at, add }));
         if now_ms >= link.stalled_until_ms {
             let overhears = speakers.map(|speaker| self.overhears.contains(&speaker));
             let mut arrived = |way: Way, bytes: &Bytes| {
@@ -226,6 +246,23 @@ impl Net {
             return true;
         }
         moved
+    }
+
+    /// The latest link of a wallet.
+    pub fn link_of(&self, wallet: usize) -> Option<LinkId> {
+        let mut links = self.links.iter().rev();
+        links.find(|(_, link)| link.wallet == wallet).map(|(id, _)| *id)
+    }
+
+    /// Blocks were undone: how high the chain was when links began says nothing any more.
+    pub fn forget_heights(&mut self) {
+        self.links.values_mut().for_each(|link| link.began_at = 0);
+        self.added.clear();
+    }
+
+    /// What the hub added since this was asked.
+    pub fn take_added(&mut self) -> Vec<HubAdded> {
+        std::mem::take(&mut self.added)
     }
 
     /// When something arrives next, of what is on its way.
@@ -300,6 +337,7 @@ impl Link {
         {
             match end.from_hub.try_recv() {
                 Ok(Ok(frame)) => {
+                    self.added.extend(adds_of(&frame));
                     let frames = said(tampers.get_mut(&Speaker::Hub), frame);
                     frames.iter().for_each(|frame| self.down.carry(frame, now_ms, weather, chance));
                 }

@@ -27,13 +27,13 @@ const fn search(bug: Bug, faults: &'static str, steps: u64, seeds: std::ops::Ran
 /// Every fault, once.
 const SEARCHES: [Search; 26] = [
     // --- Forwards between shards ---------------------------------------------------------------------------------------
-    search(Bug::AcknowledgementForgotten, "all", 300, 1..=60),
-    search(Bug::ChoiceNotJournaled, "all", 300, 1..=60),
+    search(Bug::AcknowledgementForgotten, "crash,net", 80, 1..=20),
+    search(Bug::ChoiceNotJournaled, "crash,net", 100, 1..=40),
     search(Bug::AttemptsNotNumbered, "all", 300, 1..=60),
-    search(Bug::FailedBeforeIrrevocable, "all", 300, 1..=60),
-    search(Bug::SignedTooLate, "all", 300, 1..=60),
-    search(Bug::NotReemitted, "all", 300, 1..=60),
-    search(Bug::ExpiredAddSentAgain, "all", 300, 1..=60),
+    search(Bug::FailedBeforeIrrevocable, "crash,net", 100, 1..=40),
+    search(Bug::SignedTooLate, "crash,net", 100, 1..=40),
+    search(Bug::NotReemitted, "crash,net", 80, 1..=20),
+    search(Bug::ExpiredAddSentAgain, "crash,net", 80, 1..=40),
     // --- Disks, channels and wallets -----------------------------------------------------------------------------------
     search(Bug::EffectsBeforeFsync, "crash", 120, 1..=40),
     search(Bug::AnswersBeforeFsync, "crash", 120, 1..=40),

@@ -27,10 +27,12 @@
 //! | `release` | from effects to signed messages |
 //! | `onchain`, `plan` | the commitment in the chain; what is to be done there |
 //! | `resume`, `snapshot`, `view`, `onchain_view` | after a restart; as bytes; for people |
+//! | `forwards_view` | for an audit |
 
 mod apply;
 mod books;
 mod check;
+mod forwards_view;
 mod htlc;
 mod input;
 mod names;
@@ -65,6 +67,7 @@ use crate::parameters::{ChannelContext, ChannelParameters, PartyParameters, Side
 use crate::policy::Policy;
 use crate::signer::Signer;
 
+pub use forwards_view::{AskedFor, ForwardEnd, ForwardPlace, Forwards, PassedOn};
 pub use input::{DecodeError, Input};
 pub use onchain_view::{Awaiting, CommitmentOwner, OnchainView, OutputPart, OutputState, OutputView};
 pub use view::{ChannelView, ConnectionView, PhaseView, PublishJob, ReadyTicket};

@@ -24,6 +24,7 @@ use shard::Mail;
 use tokio::sync::mpsc;
 
 use super::{Call, Died, HubLine, Tasks, guarded};
+use crate::audit::forwards::{Sight, Sights};
 use crate::chain::SimNode;
 use crate::disk::SimDisk;
 
@@ -322,6 +323,27 @@ impl HubProcess {
         F: Future<Output = T> + Send + 'static,
     {
         self.tasks.call(call(self.body.operator.clone()))
+    }
+
+    /// What its shards say of forwards; `None` before they have resumed them.
+    pub fn forwards(&self) -> Option<Sights> {
+        if !self.ready || self.shards.iter().any(|seat| seat.resume) {
+            return None;
+        }
+        let mut sights = Sights::default();
+        for seat in &self.shards {
+            let shard = seat.machine.shard();
+            let height = shard.known_height();
+            let seen = shard.forwards().map(|(owner, forwards)| (owner, Sight { height, forwards }));
+            sights.channels.extend(seen);
+            sights.set_aside.extend(shard.quarantined().map(|quarantined| quarantined.owner));
+        }
+        Some(sights)
+    }
+
+    /// The least height that one of its shards has heard of.
+    pub fn height(&self) -> u32 {
+        self.shards.iter().map(|seat| seat.machine.shard().known_height()).min().unwrap_or_default()
     }
 
     pub fn tasks(&self) -> &Tasks {

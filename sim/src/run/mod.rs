@@ -14,6 +14,7 @@ mod restore;
 mod rival;
 mod seats;
 mod strange;
+mod traffic;
 mod watching;
 mod windup;
 
@@ -43,6 +44,7 @@ use mishap::Spells;
 use oddities::Oddities;
 use restore::Lost;
 use seats::{Bitcoind, Character, Line, Owner, Seat};
+use traffic::Traffic;
 use watching::Watching;
 
 /// Events of a failure that are shown.
@@ -116,6 +118,7 @@ struct Run {
     spells: Spells,
     odd: Oddities,
     lost: Lost,
+    traffic: Traffic,
     /// Channels in which an old state was found on the chain.
     punished: BTreeSet<Vec<u8>>,
     watching: Watching,
@@ -191,6 +194,7 @@ impl Run {
             spells: Spells::default(),
             odd,
             lost: Lost::default(),
+            traffic: Traffic::of(plan),
             punished: BTreeSet::new(),
             watching: Watching::new(seed, keys),
             lies: Lies::default(),
@@ -252,6 +256,13 @@ impl Run {
                     service.request_inbound(Request::new(request)).await
                 })?;
             }
+            for _ in 0..self.traffic.more_inbound {
+                let amount_sat = self.capacity_sat();
+                let request = wallet_pb::RequestInboundRequest { amount_sat, ..Default::default() };
+                self.ask_wallet(number, |service| async move {
+                    service.request_inbound(Request::new(request)).await
+                })?;
+            }
         }
         for _ in 0..FIRST_BLOCKS {
             self.block_for_all()?;
@@ -274,6 +285,7 @@ impl Run {
         for _ in 0..self.chance.people.within(1, self.climate.haste) {
             self.act()?;
         }
+        self.traffic()?;
         self.be_rude()?;
         self.end_oddities();
         self.look_at_answers()?;
@@ -299,6 +311,7 @@ impl Run {
         };
         self.advance(ms);
         self.return_those_away()?;
+        self.look_at_forwards()?;
         self.look_at_answers()
     }
 
@@ -359,7 +372,7 @@ impl Run {
             if wallet.line == Line::Cut || self.hub.line == Line::Cut {
                 continue;
             }
-            let (_, line) = self.net.connect(number, dial);
+            let (_, line) = self.net.connect(number, dial, hub.height());
             hub.connect(line);
             connected = true;
         }
@@ -371,6 +384,7 @@ impl Run {
         for _ in 0..MOST_ROUNDS {
             self.say("hub");
             self.hub.settle(&mut self.chance.disk)?;
+            self.look_at_forwards()?;
             for number in 0..self.wallets.len() {
                 self.say_wallet(number);
                 self.wallets[number].settle(&mut self.chance.disk)?;
@@ -381,7 +395,7 @@ impl Run {
                 moved |= self.net.carry(link, self.clock.now_ms());
             }
             if !moved {
-                return Ok(());
+                return self.look_at_rest();
             }
         }
         Err(Broken::new("the world comes to rest", "messages go to and fro for ever"))
@@ -455,8 +469,12 @@ impl Run {
 
     // --- The chain ---------------------------------------------------------------------------------------------------
 
+    /// Mines; but no further than a hub that is away may be behind: of whoever misses more, nothing was promised.
     fn mine(&mut self, blocks: u32) {
         for _ in 0..blocks {
+            if self.hub_is_far_behind() {
+                return;
+            }
             let hash = self.node.mine(&crate::chain::Mine::default());
             self.counts.blocks += 1;
             self.note("miner", format_args!("block {} {hash}", self.node.height()));

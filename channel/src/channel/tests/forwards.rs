@@ -1,7 +1,7 @@
 //! Time that runs out, and the four steps of a forward when something is late, lost or repeated.
 
 use super::pair::*;
-use crate::channel::PhaseView;
+use crate::channel::{ForwardEnd, ForwardPlace, PhaseView};
 use crate::effect::{Effect, Report};
 use crate::error::FailureCause;
 use crate::event::{ChainEvent, Command, FailRequest};
@@ -321,4 +321,28 @@ fn offers_never_signed_fail_when_the_channel_does() {
     pair.offer(Who::Hub, 2, 1_000);
     pair.hub.command(Command::Fail { reason: FailRequest::Counterparty }).unwrap();
     assert_eq!(pair.hub.results(), [(key(2), failed(FailureReason::ChannelUnavailable))]);
+}
+
+#[test]
+fn an_audit_sees_a_forward_from_both_of_its_sides() {
+    let mut pair = Pair::open(Who::Hub);
+    let asked = |pair: &Pair| {
+        let forwards = pair.hub.channel().forwards().asked_for;
+        forwards.iter().map(|asked| (asked.key, asked.place, asked.told)).collect::<Vec<_>>()
+    };
+    pair.offer(Who::Hub, 1, 1_000);
+    let sign_by_height = offer(1, 1_000).sign_by_height;
+    assert_eq!(asked(&pair), [(key(1), ForwardPlace::Queued { sign_by_height }, None)]);
+    pair.run();
+    assert_eq!(asked(&pair), [(key(1), ForwardPlace::Live, None)]);
+    let passed = pair.wallet.channel().forwards().passed_on;
+    assert_eq!(passed.iter().map(|passed| (passed.attempt, passed.end)).collect::<Vec<_>>(), [(1, None)]);
+    pair.resolve(Who::Wallet, 0, REFUSED);
+    let passed = pair.wallet.channel().forwards().passed_on;
+    assert_eq!(passed[0].end, Some(ForwardEnd::Failed));
+    pair.run();
+    assert_eq!(asked(&pair), [(key(1), ForwardPlace::Over, Some(ForwardEnd::Failed))]);
+    assert_eq!(pair.wallet.channel().forwards().passed_on, []);
+    pair.hub.command(Command::Ack { key: key(1) }).unwrap();
+    assert_eq!(asked(&pair), []);
 }
