@@ -87,6 +87,7 @@ impl Run {
         let mut channels = self.channels(number, false)?;
         self.hear_wallet(number, &channels)?;
         self.note_punished(&channels);
+        channels.retain(may_yet_end);
         if self.hub.line == Line::Cut {
             // With a hub that is gone for good nobody publishes what is worth nothing to it.
             channels.retain(|channel| channel.local_msat >= WORTH_CLOSING_MSAT);
