@@ -45,16 +45,16 @@ const SEARCHES: [Search; 26] = [
     search(Bug::SecretsNotChecked, "hostile", 100, 1..=60),
     search(Bug::InvoicePaidTwice, "none", 80, 1..=40),
     // --- The chain -----------------------------------------------------------------------------------------------------
-    search(Bug::SecondStageNotPunished, "all", 300, 1..=60),
-    search(Bug::BalanceNotPunished, "all", 300, 1..=60),
-    search(Bug::HtlcsNotPunished, "all", 300, 1..=60),
-    search(Bug::RevocationsNotLogged, "all", 300, 1..=60),
-    search(Bug::TicketAtWrongIndex, "all", 300, 1..=60),
-    search(Bug::ChainPreimageIgnored, "all", 300, 1..=60),
-    search(Bug::DeadlinesIgnored, "all", 300, 1..=60),
-    search(Bug::ReorganisationIgnored, "all", 300, 1..=60),
-    search(Bug::FinalAtOnce, "all", 300, 1..=60),
-    search(Bug::NotResubmitted, "all", 300, 1..=60),
+    search(Bug::SecondStageNotPunished, "all", 120, 1..=60),
+    search(Bug::BalanceNotPunished, "all", 120, 1..=60),
+    search(Bug::HtlcsNotPunished, "all", 120, 1..=60),
+    search(Bug::RevocationsNotLogged, "all", 120, 1..=60),
+    search(Bug::TicketAtWrongIndex, "all", 120, 1..=20),
+    search(Bug::ChainPreimageIgnored, "all", 120, 1..=60),
+    search(Bug::DeadlinesIgnored, "all", 120, 1..=60),
+    search(Bug::ReorganisationIgnored, "all", 120, 1..=60),
+    search(Bug::FinalAtOnce, "all", 120, 1..=60),
+    search(Bug::NotResubmitted, "all", 120, 1..=20),
 ];
 
 impl Search {

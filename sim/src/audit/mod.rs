@@ -1,6 +1,7 @@
 //! The auditor. It believes nobody: its books hold what parties were promised and what the chain holds.
 
 pub mod books;
+pub mod chain;
 pub mod forwards;
 pub mod watch;
 

@@ -27,6 +27,8 @@ const PURSE: (u64, u64) = (400_000, 3_000_000);
 /// Blocks that pass while somebody is away for days, and how many of them everybody else sees at once.
 const DAYS: (u64, u64) = (6, 150);
 const BLOCKS_AT_ONCE: u64 = 6;
+/// Rounds in which a payment arrives.
+const HOLD_ROUNDS: u32 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
@@ -50,6 +52,15 @@ enum Act {
     Cheat,
     Odd,
     Nothing,
+    HoldAndClose,
+}
+
+/// Who shall pay whom.
+pub(super) struct Invoice {
+    pub payer: usize,
+    pub payee: usize,
+    pub amount_msat: u64,
+    pub hold: Hold,
 }
 
 /// How often each happens in a run whose seed makes nothing of it.
@@ -74,15 +85,24 @@ const ACTS: [(Act, u32); ACTS_COUNT] = [
     (Act::Cheat, 3),
     (Act::Odd, 12),
     (Act::Nothing, 10),
+    (Act::HoldAndClose, 3),
 ];
 
+/// How much somebody cheats who does nothing else.
+const CHEATING: u32 = 16;
+
 /// How many things people do.
-pub(super) const ACTS_COUNT: usize = 20;
+pub(super) const ACTS_COUNT: usize = 21;
 
 impl Run {
     pub(super) fn act(&mut self) -> Result<(), Broken> {
         let habits = self.climate.habits.iter();
-        let weights: Vec<u32> = ACTS.iter().zip(habits).map(|((_, weight), habit)| weight * habit).collect();
+        let cheats = self.climate.cheats;
+        let weight = |((act, weight), habit): (&(Act, u32), &u32)| match act {
+            Act::Cheat if cheats => weight * CHEATING,
+            _ => weight * habit,
+        };
+        let weights: Vec<u32> = ACTS.iter().zip(habits).map(weight).collect();
         let index = self.chance.people.weighted(&weights).unwrap_or(0);
         let number = self.chance.people.below(self.wallets.len());
         let act = ACTS[index].0;
@@ -90,7 +110,7 @@ impl Run {
             Act::Mine => self.mine(1),
             Act::MineMany => {
                 let blocks = self.chance.miner.within(2, 45);
-                self.mine(u32::try_from(blocks).unwrap_or(1));
+                self.pass_blocks(blocks)?;
             }
             Act::Purse => {
                 let amount = Amount::from_sat(self.chance.people.within(PURSE.0, PURSE.1));
@@ -118,14 +138,14 @@ impl Run {
                     |call| Asked::Inbound { call },
                 );
             }
-            Act::Pay => self.invoice(number, Hold::No),
-            Act::Hold => self.invoice(number, Hold::Yes),
+            Act::Pay => self.ask_to_be_paid(number, Hold::No),
+            Act::Hold => self.ask_to_be_paid(number, Hold::Yes),
             Act::Decide => self.decide(number),
             Act::Send => self.send(number),
             Act::Stream => self.stream(number),
             Act::Close => self.channels_of(number, WithChannels::Close),
             Act::Force => self.channels_of(number, WithChannels::Force),
-            Act::GoAway => self.go_away(number),
+            Act::GoAway => self.go_away(number)?,
             Act::GoAwayForDays => self.go_away_for_days(number)?,
             Act::Stop => self.stop_wallet(number)?,
             Act::OperatorCloses => self.operator_closes()?,
@@ -136,6 +156,7 @@ impl Run {
             }
             Act::Odd => self.oddity()?,
             Act::Nothing => {}
+            Act::HoldAndClose => self.hold_and_close(number)?,
         }
         Ok(())
     }
@@ -175,8 +196,13 @@ impl Run {
         if other >= number { other + 1 } else { other }
     }
 
-    fn invoice(&mut self, payee: usize, hold: Hold) {
+    fn ask_to_be_paid(&mut self, payee: usize, hold: Hold) {
         let (payer, amount_msat) = (self.other(payee), self.amount_msat());
+        self.invoice(Invoice { payer, payee, amount_msat, hold });
+    }
+
+    pub(super) fn invoice(&mut self, invoice: Invoice) {
+        let Invoice { payer, payee, amount_msat, hold } = invoice;
         let request = pb::CreateInvoiceRequest {
             amount_msat: Some(amount_msat),
             description: "something".into(),
@@ -210,6 +236,33 @@ impl Run {
             |service| async move { service.send(Request::new(request)).await },
             |call| Asked::Pay { call },
         );
+    }
+
+    /// A payment is held while its channel is closed, and taken afterwards, or not.
+    fn hold_and_close(&mut self, payee: usize) -> Result<(), Broken> {
+        if self.owners[payee].held.is_empty() {
+            let (payer, amount_msat) = (self.other(payee), self.amount_msat());
+            self.invoice(Invoice { payer, payee, amount_msat, hold: Hold::Yes });
+            for _ in 0..HOLD_ROUNDS {
+                self.settle()?;
+                self.advance(500);
+                self.look_at_answers()?;
+            }
+        }
+        let channels = self.channels(payee, false)?;
+        let busiest = channels.into_iter().max_by_key(|channel| channel.in_flight_msat);
+        let Some(channel) = busiest.filter(|channel| channel.in_flight_msat > 0) else { return Ok(()) };
+        self.note(
+            "people",
+            format_args!("wallet {payee} closes {} while it holds", hex::encode(&channel.channel_id)),
+        );
+        let request =
+            pb::CloseChannelRequest { channel_id: channel.channel_id, force: true, ..Default::default() };
+        self.ask_wallet(payee, |service| async move { service.close_channel(Request::new(request)).await })?;
+        if self.chance.people.one_of(1, 2) {
+            self.decide(payee);
+        }
+        Ok(())
     }
 
     fn stream(&mut self, payer: usize) {
@@ -273,21 +326,31 @@ impl Run {
     }
 
     /// A while without this wallet: minutes, hours or days, with the blocks that belong to them.
-    fn go_away(&mut self, number: usize) {
+    fn go_away(&mut self, number: usize) -> Result<(), Broken> {
         if self.wallets[number].process.is_none() {
-            return;
+            return Ok(());
         }
+        // It was told by when it must be there again.
+        let channels = self.channels(number, false)?;
+        let heights = channels.iter().map(|channel| channel.online_again_by_height);
+        self.owners[number].back_by = heights.filter(|height| *height > 0).min();
         let away_ms = self.chance.people.within(1_000, 120_000);
         self.note("people", format_args!("wallet {number} goes away for {away_ms} ms"));
         self.say_wallet(number);
         self.wallets[number].kill(Cut::Kill, &mut self.chance.disk);
         self.net.wallet_died(number);
         self.wallets[number].back_ms = self.clock.now_ms() + away_ms;
+        Ok(())
     }
 
     fn go_away_for_days(&mut self, number: usize) -> Result<(), Broken> {
-        self.go_away(number);
-        let mut left = self.chance.people.within(DAYS.0, DAYS.1);
+        self.go_away(number)?;
+        let blocks = self.chance.people.within(DAYS.0, DAYS.1);
+        self.pass_blocks(blocks)
+    }
+
+    /// So many blocks, and time for whoever is there to look at them.
+    fn pass_blocks(&mut self, mut left: u64) -> Result<(), Broken> {
         while left > 0 {
             let blocks = self.chance.people.within(1, BLOCKS_AT_ONCE).min(left);
             left -= blocks;
@@ -295,6 +358,7 @@ impl Run {
             self.settle()?;
             // Whoever waits before trying again tries in between.
             self.advance(1_000);
+            self.return_those_away()?;
         }
         Ok(())
     }
@@ -389,6 +453,10 @@ impl Run {
         match next {
             Next::Wait(asked) => self.owners[number].asked.push(asked),
             Next::Done => {}
+            Next::Seen { channels } => {
+                self.owners[number].looks = false;
+                self.note_seen(Party::Wallet(number), &channels);
+            }
             Next::Fund { address, amount } => self.fund(Party::Wallet(number), &address, amount)?,
             Next::Given { request, payment_hash } => {
                 self.watching.invoices.insert(number, (request, payment_hash));

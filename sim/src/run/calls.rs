@@ -45,6 +45,10 @@ pub enum Asked {
     Stream {
         call: Call<Result<(), Status>>,
     },
+    /// A look at all channels, which leads to nothing.
+    Look {
+        call: Answered<pb::ListChannelsResponse>,
+    },
 }
 
 /// The answer to settling or cancelling a held payment.
@@ -99,6 +103,10 @@ pub enum Next {
     /// A channel begins, and will be remembered.
     Opened {
         channel_id: Vec<u8>,
+    },
+    /// These are its channels.
+    Seen {
+        channels: Vec<hub_pb::Channel>,
     },
     /// A channel is closed.
     Close {
@@ -164,6 +172,11 @@ impl Asked {
                 None => Next::Wait(Asked::Open { call }),
                 Some(None) => Next::Done,
                 Some(Some(answer)) => Next::Opened { channel_id: answer.channel_id.to_vec() },
+            }),
+            Asked::Look { mut call } => Ok(match told(call.answer()) {
+                None => Next::Wait(Asked::Look { call }),
+                Some(None) => Next::Done,
+                Some(Some(answer)) => Next::Seen { channels: answer.channels },
             }),
             Asked::Inbound { mut call } => {
                 Ok(if call.answer().is_some() { Next::Done } else { Next::Wait(Asked::Inbound { call }) })

@@ -35,6 +35,8 @@ pub struct Climate {
     pub capacity_sat: (u64, u64),
     /// Channels of each direction that everybody begins with.
     pub first_channels: u32,
+    /// Somebody cheats, and takes its time for nothing else.
+    pub cheats: bool,
 }
 
 impl Climate {
@@ -67,6 +69,7 @@ impl Climate {
             slow_every: u32::try_from(chance.within(3, 20)).unwrap_or(3),
             capacity_sat: if small { SMALL } else { LARGE },
             first_channels: if small { 3 } else { 1 },
+            cheats: plan.faults.has(Fault::Hostile) && plan.seed.stream("cheats' climate").one_of(1, 2),
         }
     }
 }

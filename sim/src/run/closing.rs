@@ -8,14 +8,18 @@ use proto::wallet::v1::wallet_server::Wallet;
 use tonic::Request;
 
 use super::Run;
-use super::seats::{Character, Line};
+use super::seats::Line;
 use super::windup::funding_of;
-use crate::audit::Broken;
+use crate::audit::chain::LEFT_LYING;
+use crate::audit::{Broken, Party};
+use crate::plan::Fault;
 
 /// Blocks within which every channel ends: delays, final depths, second stages.
 const CLOSING_BLOCKS: u32 = 700;
 /// Blocks before who does not close together closes alone.
-const PATIENCE_BLOCKS: u32 = 30;
+pub(super) const PATIENCE_BLOCKS: u32 = 30;
+/// Blocks after which everybody is asked to close, the last time alone.
+const CLOSES_AT: [u32; 3] = [0, 10, PATIENCE_BLOCKS];
 /// Blocks after which a person looks what a program does not pay for, and how often.
 const PERSON_LOOKS_AFTER_BLOCKS: u32 = 40;
 const PERSON_LOOKS_EVERY_BLOCKS: u32 = 20;
@@ -25,6 +29,8 @@ const PERSON_PAYS_SAT_PER_VB: u64 = 3;
 const WORTH_CLOSING_MSAT: u64 = 2_000_000;
 /// Once everybody closes alone, blocks between two looks at what is left.
 const LOOK_EVERY_BLOCKS: u32 = 4;
+/// Time for a close to be agreed on and sent.
+const FORGETS_AFTER_SECONDS: u32 = 5;
 /// Characters of what is left that are told.
 const TOLD: usize = 4_000;
 
@@ -39,6 +45,9 @@ impl Run {
                     return Ok(());
                 }
             }
+            if self.plan.faults.has(Fault::Chain) && CLOSES_AT.contains(&blocks) {
+                self.forget_once()?;
+            }
             if together {
                 self.block()?;
             } else {
@@ -52,6 +61,17 @@ impl Run {
         let told: Vec<String> = left.iter().map(|(who, channel)| format!("{who}: {channel:?}")).collect();
         let left: String = told.join("; ").chars().take(TOLD).collect();
         Err(Broken::new("no channel is stuck", format!("after {CLOSING_BLOCKS} blocks: {left}")))
+    }
+
+    /// A node restarts before the next block, and what waits for it is forgotten: that is to be sent again.
+    fn forget_once(&mut self) -> Result<(), Broken> {
+        for _ in 0..FORGETS_AFTER_SECONDS {
+            self.settle()?;
+            self.advance(1_000);
+        }
+        self.note("miner", format_args!("bitcoind forgets what waits"));
+        self.node.forget_mempool();
+        Ok(())
     }
 
     /// Everybody closes what they have. What is still open is told.
@@ -80,20 +100,20 @@ impl Run {
     /// It cheated, and meets nobody any more.
     fn is_gone(&self, number: usize) -> bool {
         let wallet = &self.wallets[number];
-        wallet.character == Character::Cheat && wallet.line == Line::Cut
+        !wallet.is_honest() && wallet.line == Line::Cut
     }
 
     fn close_of_wallet(&mut self, number: usize, blocks: u32) -> Result<Vec<pb::Channel>, Broken> {
         let mut channels = self.channels(number, false)?;
         self.hear_wallet(number, &channels)?;
-        self.note_punished(&channels);
+        self.look_at_closing(Party::Wallet(number), &channels, blocks)?;
         channels.retain(may_yet_end);
         if self.hub.line == Line::Cut {
             // With a hub that is gone for good nobody publishes what is worth nothing to it.
             channels.retain(|channel| channel.local_msat >= WORTH_CLOSING_MSAT);
         }
         channels.retain(may_yet_end);
-        let closes = [0, 10, PATIENCE_BLOCKS].contains(&blocks);
+        let closes = CLOSES_AT.contains(&blocks);
         for channel in channels.iter().filter(|_| closes) {
             let request = wallet_pb::CloseChannelRequest {
                 channel_id: channel.channel_id.clone(),
@@ -105,6 +125,7 @@ impl Run {
                 |service| async move { service.close_channel(Request::new(request)).await },
             )?;
         }
+        channels.retain(|channel| !is_crumbs(channel));
         for request in waits_for_a_person(&channels, blocks) {
             self.ask_wallet(number, |service| async move { service.bump(Request::new(request)).await })?;
         }
@@ -122,7 +143,7 @@ impl Run {
         })?;
         let mut channels = listed.map(|listed| listed.channels).unwrap_or_default();
         self.hear_hub(&channels)?;
-        self.note_punished(&channels);
+        self.look_at_closing(Party::Hub, &channels, blocks)?;
         for channel in channels.iter().filter(|_| blocks == PATIENCE_BLOCKS) {
             // Whoever cheated and never came back is not waited for.
             self.operator_closes_one(channel.channel_id.clone(), true)?;
@@ -130,7 +151,7 @@ impl Run {
         for request in waits_for_a_person(&channels, blocks) {
             self.ask_operator(|operator| async move { operator.bump(Request::new(request)).await })?;
         }
-        channels.retain(may_yet_end);
+        channels.retain(|channel| may_yet_end(channel) && !is_crumbs(channel));
         Ok(channels)
     }
 }
@@ -139,6 +160,14 @@ impl Run {
 /// after two weeks, and nobody waits for it.
 fn may_yet_end(channel: &pb::Channel) -> bool {
     channel.funded_locally || channel.confirmations > 0 || channel.local_msat > 0
+}
+
+/// What is left of it is worth less than it costs, and is given up after a week without company.
+fn is_crumbs(channel: &pb::Channel) -> bool {
+    let Some(onchain) = channel.onchain.as_ref().filter(|onchain| onchain.r#final) else { return false };
+    let left = onchain.outputs.iter().filter(|output| output.stage() != pb::OnchainStage::Final);
+    left.into_iter()
+        .all(|output| output.stage() == pb::OnchainStage::TooDear && output.value_sat < LEFT_LYING.to_sat())
 }
 
 /// A person pays for commitments that are not worth their fee to the program.

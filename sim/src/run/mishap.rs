@@ -1,32 +1,33 @@
-//! What goes wrong by itself: power, disks, connections, the chain.
-
-use std::collections::BTreeMap;
-
-use bitcoin::{FeeRate, Weight};
+//! What goes wrong by itself: power, disks, connections.
 
 use super::Run;
-use super::seats::Character;
+use super::chain_mishap::Away;
+use super::seats::{Character, Line};
 use crate::audit::{Broken, Party};
-use crate::chain::{Keep, Mine, Pressure};
+use crate::chain::Pressure;
 use crate::disk::{Cut, Trouble};
 use crate::net::{Speaker, Weather};
 
-/// Reorganisations stay below the final depth of hub and wallets.
-const DEEPEST: u64 = 5;
 /// Steps that bad weather, high fees and a missing bitcoind last.
 const SPELL_STEPS: (u64, u64) = (3, 30);
 
 /// What lasts for a while: the step before which it ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spells {
     weather: Option<u64>,
-    pressure: Option<u64>,
-    bitcoind_away: Option<u64>,
+    pub(super) pressure: Option<u64>,
+    pub(super) away: Option<Away>,
 }
 
 impl Spells {
-    pub fn bitcoind_away(&self) -> bool {
-        self.bitcoind_away.is_some()
+    /// Whether anybody's node is away.
+    pub(super) fn any_away(&self) -> bool {
+        self.away.is_some()
+    }
+
+    /// Whether this party's node is away.
+    pub(super) fn is_away(&self, party: Party) -> bool {
+        self.away.as_ref().is_some_and(|away| away.is(party))
     }
 }
 
@@ -51,6 +52,9 @@ impl Run {
         if chain {
             self.chain_trouble();
         }
+        if self.climate.chain_every.is_some() {
+            self.undo_close();
+        }
         Ok(())
     }
 
@@ -64,13 +68,10 @@ impl Run {
             self.note("faults", format_args!("feerates are as ever"));
             self.node.set_pressure(Pressure::default());
         }
-        if over(&mut self.spells.bitcoind_away) {
-            self.note("faults", format_args!("bitcoind is back"));
-            self.node.set_all_down(false);
-        }
+        self.end_away();
     }
 
-    fn spell(&mut self) -> Option<u64> {
+    pub(super) fn spell(&mut self) -> Option<u64> {
         Some(self.counts.steps + self.chance.faults.within(SPELL_STEPS.0, SPELL_STEPS.1))
     }
 
@@ -144,52 +145,13 @@ impl Run {
         }
     }
 
-    fn chain_trouble(&mut self) {
-        match self.chance.faults.below(6) {
-            0 | 1 => {
-                let depth = u32::try_from(self.chance.faults.within(1, DEEPEST)).unwrap_or(1);
-                let keep = *self
-                    .chance
-                    .faults
-                    .pick(&[Keep::Return, Keep::Again, Keep::Drop])
-                    .unwrap_or(&Keep::Return);
-                self.note("faults", format_args!("{depth} blocks are reorganised, {keep:?}"));
-                self.node.reorganise(depth, keep);
-                self.counts.reorgs += 1;
-            }
-            2 | 3 => {
-                let rate = FeeRate::from_sat_per_vb(self.chance.faults.within(1, 40))
-                    .unwrap_or(FeeRate::BROADCAST_MIN);
-                self.note("faults", format_args!("feerates rise to {rate}"));
-                let minimum = if self.chance.faults.one_of(1, 2) { rate } else { FeeRate::BROADCAST_MIN };
-                self.node.set_pressure(Pressure { minimum, estimates: BTreeMap::from([(1, rate)]) });
-                self.spells.pressure = self.spell();
-            }
-            4 => {
-                self.note("faults", format_args!("bitcoind is away"));
-                self.node.set_all_down(true);
-                self.spells.bitcoind_away = self.spell();
-            }
-            _ => {
-                // A miner who wants nobody's transactions, or hardly any.
-                let blocks = self.chance.faults.within(1, 8);
-                let weight = Weight::from_wu(self.chance.faults.within(0, 4_000));
-                self.note("faults", format_args!("{blocks} blocks with hardly any room"));
-                for _ in 0..blocks {
-                    self.node.mine(&Mine { weight_limit: weight, ..Mine::default() });
-                    self.counts.blocks += 1;
-                }
-            }
-        }
-    }
-
     /// From here on nothing goes wrong any more, and everybody is honest who still can be.
     pub(super) fn calm(&mut self) {
         self.note("faults", format_args!("the storm is over"));
         self.stormy = false;
+        self.give_back_node();
         self.spells = Spells::default();
         self.end_all_oddities();
-        self.node.set_all_down(false);
         self.node.set_pressure(Pressure::default());
         self.net.set_weather(Weather { max_delay_ms: 0 });
         let now = self.clock.now_ms();
@@ -200,7 +162,10 @@ impl Run {
         self.hub.back_ms = now;
         for (number, wallet) in self.wallets.iter_mut().enumerate() {
             wallet.trouble(Trouble::None);
-            wallet.back_ms = now;
+            // Who vanished for good stays away.
+            if wallet.line == Line::Open || wallet.process.is_some() {
+                wallet.back_ms = now;
+            }
             if wallet.character == Character::Hostile {
                 self.net.set_tamper(Speaker::Wallet(number), None);
             }

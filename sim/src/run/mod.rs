@@ -3,6 +3,7 @@
 mod act;
 mod afterwards;
 mod calls;
+mod chain_mishap;
 mod climate;
 mod closing;
 mod hostile;
@@ -10,6 +11,7 @@ mod lag;
 mod lies;
 mod mishap;
 mod oddities;
+mod reckon;
 mod restore;
 mod rival;
 mod seats;
@@ -18,16 +20,17 @@ mod traffic;
 mod watching;
 mod windup;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bitcoin::{Address, Amount, Network};
+use bitcoin::{Address, Amount, Network, Txid};
 use proto::hub::v1 as pb;
 use proto::hub::v1::operator_server::Operator;
 use proto::wallet::v1 as wallet_pb;
 use proto::wallet::v1::wallet_server::Wallet;
 use tonic::Request;
 
+use crate::audit::chain::Watchman;
 use crate::audit::{Books, Broken, Party};
 use crate::chain::SimNode;
 use crate::chronicle::Chronicle;
@@ -96,6 +99,8 @@ struct Chances {
     faults: Chance,
     disk: Chance,
     miner: Chance,
+    cheats: Chance,
+    chain: Chance,
 }
 
 /// The world.
@@ -123,6 +128,15 @@ struct Run {
     punished: BTreeSet<Vec<u8>>,
     watching: Watching,
     lies: Lies,
+    /// Commitments that were revoked and published all the same.
+    revoked: BTreeSet<Txid>,
+    watchman: Watchman,
+    /// Channels that were frozen at the beginning of the end.
+    frozen: BTreeSet<Vec<u8>>,
+    /// Every channel, with its wallet, as that saw it last.
+    seen: BTreeMap<Vec<u8>, (usize, proto::hub::v1::Channel)>,
+    /// Height at which a close was last undone, or might have been.
+    undone_at: Option<u32>,
 }
 
 impl Run {
@@ -163,7 +177,13 @@ impl Run {
             };
             Seat::new(setup, clock.world(seed, &name), character)
         });
-        let wallets: Vec<Seat<WalletProcess>> = wallets.collect();
+        let mut wallets: Vec<Seat<WalletProcess>> = wallets.collect();
+        let climate = Climate::of(plan, act::ACTS_COUNT);
+        if climate.cheats && !hub_cheats && wallets.iter().all(Seat::is_honest) {
+            let vanishes = nature.one_of(1, 4);
+            let character = if vanishes { Character::Hostile } else { Character::Cheat };
+            wallets.iter_mut().skip(1).for_each(|wallet| wallet.character = character);
+        }
         hub_setup.free = odd.room();
         let keys = wallets.iter().map(|wallet| wallet.setup.node_id()).collect();
         let character = match (hub_cheats, hub_lies) {
@@ -188,9 +208,11 @@ impl Run {
                 faults: seed.stream("faults"),
                 disk: seed.stream("disk"),
                 miner: seed.stream("miner"),
+                cheats: seed.stream("cheats"),
+                chain: seed.stream("chain"),
             },
             stormy: true,
-            climate: Climate::of(plan, act::ACTS_COUNT),
+            climate,
             spells: Spells::default(),
             odd,
             lost: Lost::default(),
@@ -198,6 +220,11 @@ impl Run {
             punished: BTreeSet::new(),
             watching: Watching::new(seed, keys),
             lies: Lies::default(),
+            revoked: BTreeSet::new(),
+            watchman: Watchman::default(),
+            frozen: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            undone_at: None,
             clock,
         }
     }
@@ -312,6 +339,8 @@ impl Run {
         self.advance(ms);
         self.return_those_away()?;
         self.look_at_forwards()?;
+        self.look_at_submissions()?;
+        self.look_at_channels();
         self.look_at_answers()
     }
 
@@ -425,7 +454,7 @@ impl Run {
     fn start_wallet(&mut self, number: usize) -> Result<(), Broken> {
         self.note("people", format_args!("wallet {number} starts"));
         self.say_wallet(number);
-        let bitcoind = self.bitcoind(number);
+        let bitcoind = self.bitcoind(Party::Wallet(number));
         let wallet = &mut self.wallets[number];
         wallet.start(&self.node, bitcoind, &mut self.chance.disk)?;
         if wallet.process.is_none() {
@@ -435,16 +464,19 @@ impl Run {
         Ok(())
     }
 
-    /// Whether this one has a bitcoind: wallets by their numbers, the hub after them.
-    fn bitcoind(&self, who: usize) -> Bitcoind {
-        let away = self.spells.bitcoind_away() || self.odd.has_outage(who);
+    fn bitcoind(&self, party: Party) -> Bitcoind {
+        let who = match party {
+            Party::Hub => self.wallets.len(),
+            Party::Wallet(number) => number,
+        };
+        let away = self.spells.is_away(party) || self.odd.has_outage(who);
         if away { Bitcoind::Away } else { Bitcoind::There }
     }
 
     fn start_hub(&mut self) -> Result<(), Broken> {
         self.note("people", format_args!("the hub starts"));
         self.say("hub");
-        let bitcoind = self.bitcoind(self.wallets.len());
+        let bitcoind = self.bitcoind(Party::Hub);
         self.hub.start(&self.node, bitcoind, &mut self.chance.disk)?;
         if self.hub.process.is_none() {
             self.hub.back_ms = self.clock.now_ms() + RETRY_MS;
@@ -479,6 +511,7 @@ impl Run {
             self.counts.blocks += 1;
             self.note("miner", format_args!("block {} {hash}", self.node.height()));
         }
+        self.blocks_came(blocks);
     }
 
     /// Somebody outside pays a party, in the next block.

@@ -379,7 +379,7 @@ impl Run {
 
     /// One party's bitcoind is away, and everybody else's is there.
     fn lose_bitcoind(&mut self) {
-        if self.odd.outage.is_some() || self.spells.bitcoind_away() {
+        if self.odd.outage.is_some() || self.spells.any_away() {
             return;
         }
         let who = self.odd.chance.below(self.wallets.len() + 1);

@@ -66,7 +66,9 @@ impl Run {
 
     /// Whether nothing is under way in the wallet. What it has to say is then noted, for it will not say it again.
     fn may_be_restored(&mut self, number: usize) -> Result<bool, Broken> {
-        if self.wallets[number].process.is_none() || self.bitcoind(number) == Bitcoind::Away {
+        if self.wallets[number].process.is_none()
+            || self.bitcoind(crate::audit::Party::Wallet(number)) == Bitcoind::Away
+        {
             return Ok(false);
         }
         let channels = self.channels(number, true)?;

@@ -61,8 +61,8 @@ pub struct Seat<P: Process> {
     pub back_ms: u64,
     pub character: Character,
     pub line: Line,
-    /// What a cheat goes back to.
-    pub backup: Option<SimDisk>,
+    /// What a cheat goes back to one of.
+    pub copies: Vec<SimDisk>,
 }
 
 /// What the owner of a wallet waits for. It outlives the process: calls into one that is gone are lost.
@@ -71,6 +71,10 @@ pub struct Owner {
     pub asked: Vec<Asked>,
     /// Payments it will decide about.
     pub held: Vec<Vec<u8>>,
+    /// Its channels are being looked at.
+    pub looks: bool,
+    /// Height by which it must be there again, if it went away.
+    pub back_by: Option<u32>,
 }
 
 /// A death that the disk explains is none that the auditor asks about.
@@ -91,7 +95,7 @@ impl<P: Process> Seat<P> {
             back_ms: 0,
             character,
             line: Line::Open,
-            backup: None,
+            copies: Vec::new(),
         }
     }
 

@@ -144,7 +144,7 @@ impl Run {
     /// A wallet's line stands still while it is paid and blocks come, until payments have nearly expired, or have. Then
     /// the line goes on where it stood, or the wallet must connect anew.
     fn stand_still(&mut self, payee: usize) -> Result<(), Broken> {
-        if self.spells.bitcoind_away() {
+        if self.spells.any_away() {
             return Ok(());
         }
         // Everybody else is there: of whoever is not, nothing was promised.

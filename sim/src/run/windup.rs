@@ -157,6 +157,7 @@ impl Run {
         for _ in 0..10 {
             self.block()?;
         }
+        self.check_closes()?;
         let honest: Vec<bool> = self.wallets.iter().map(Seat::is_honest).collect();
         let mut at_risk = Vec::new();
         let (mut fees, mut prices, mut given_away, mut dust) = (Vec::new(), Vec::new(), 0, 0);

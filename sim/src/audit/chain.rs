@@ -1,0 +1,217 @@
+//! What the chain says of channels: how each was closed, who took what, and what nobody could take.
+//!
+//! Nothing here asks a party. Transactions are told apart by their form, and whose they are by who sent them first: whoever
+//! holds the keys of an output sends what spends it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
+
+use super::Broken;
+use crate::chain::{SimNode, Submission, Whereabouts};
+
+/// The upper bytes of a commitment's sequence and lock time (BOLT 3, "Commitment Transaction").
+const SEQUENCE_BYTE: u32 = 0x80;
+const LOCK_TIME_BYTE: u32 = 0x20;
+/// What is worth less may be left where it is: the claim of an HTLC, its coin and the claim of its delayed output cost as
+/// much when blocks are full.
+pub const LEFT_LYING: Amount = Amount::from_sat(1_500);
+
+/// How a channel was closed, as the chain holds it.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    pub txid: Txid,
+    pub transaction: Arc<Transaction>,
+}
+
+/// Whether a transaction has the form of a commitment.
+pub fn is_commitment(transaction: &Transaction) -> bool {
+    let [input] = transaction.input.as_slice() else { return false };
+    transaction.version == Version::non_standard(3)
+        && input.sequence.to_consensus_u32() >> 24 == SEQUENCE_BYTE
+        && transaction.lock_time.to_consensus_u32() >> 24 == LOCK_TIME_BYTE
+}
+
+/// Where an output went.
+enum Went {
+    /// Nowhere.
+    Nowhere,
+    /// One who sent this transaction took it.
+    To(Txid, Arc<Transaction>),
+}
+
+/// The chain, and who sent what.
+pub struct Ledger {
+    node: SimNode,
+    senders: BTreeMap<Txid, BTreeSet<Arc<str>>>,
+}
+
+impl Ledger {
+    pub fn new(node: &SimNode) -> Self {
+        let mut senders: BTreeMap<Txid, BTreeSet<Arc<str>>> = BTreeMap::new();
+        for sent in node.submissions(0) {
+            senders.entry(sent.txid).or_default().insert(sent.label);
+        }
+        Ledger { node: node.clone(), senders }
+    }
+
+    /// Whether the party with this name sent it.
+    pub fn sent_by(&self, txid: Txid, label: &str) -> bool {
+        self.senders.get(&txid).is_some_and(|labels| labels.contains(label))
+    }
+
+    fn is_confirmed(&self, txid: Txid) -> bool {
+        matches!(self.node.transaction(txid), Whereabouts::Confirmed { .. })
+    }
+
+    fn went(&self, outpoint: OutPoint) -> Went {
+        let spender = self.node.spender_of(outpoint).filter(|txid| self.is_confirmed(*txid));
+        match spender.and_then(|txid| Some((txid, self.node.find(txid)?))) {
+            Some((txid, transaction)) => Went::To(txid, transaction),
+            None => Went::Nowhere,
+        }
+    }
+
+    /// What closed the channel with this funding.
+    pub fn closing(&self, funding: OutPoint) -> Option<Closing> {
+        let Went::To(txid, transaction) = self.went(funding) else { return None };
+        Some(Closing { txid, transaction })
+    }
+
+    fn outputs<'a>(&self, closing: &'a Closing) -> impl Iterator<Item = (OutPoint, &'a TxOut)> + 'a {
+        let (txid, anchor) = (closing.txid, ScriptBuf::new_p2a());
+        let outputs = (0_u32..).zip(&closing.transaction.output);
+        outputs
+            .filter(move |(_, output)| output.script_pubkey != anchor)
+            .map(move |(vout, output)| (OutPoint { txid, vout }, output))
+    }
+
+    /// Of a revoked commitment everything is the victim's: each output, or the delayed output of what the cheater made of it.
+    pub fn check_cheated(&self, closing: &Closing, victim: &str) -> Result<(), Broken> {
+        for (outpoint, output) in self.outputs(closing) {
+            self.check_taken(outpoint, output, victim, true)?;
+        }
+        Ok(())
+    }
+
+    fn check_taken(
+        &self,
+        outpoint: OutPoint,
+        output: &TxOut,
+        victim: &str,
+        second_stage: bool,
+    ) -> Result<(), Broken> {
+        let broken = |what: String| {
+            let what = format!("{} of {outpoint}, revoked, {what}; {victim} is the victim", output.value);
+            Err(Broken::new("a cheater loses everything", what))
+        };
+        match self.went(outpoint) {
+            Went::Nowhere if output.value < LEFT_LYING => Ok(()),
+            Went::Nowhere => broken("lies there".to_owned()),
+            Went::To(txid, _) if self.sent_by(txid, victim) => Ok(()),
+            Went::To(txid, by) => match behind(outpoint, &by) {
+                Some((next, output)) if second_stage && by.version == Version::non_standard(3) => {
+                    self.check_taken(next, output, victim, false)
+                }
+                Some(_) | None => broken(format!("went into {txid}")),
+            },
+        }
+    }
+}
+
+/// The output that an HTLC transaction makes of this one: at the same place (`SINGLE|ANYONECANPAY` pairs them).
+fn behind(outpoint: OutPoint, by: &Transaction) -> Option<(OutPoint, &TxOut)> {
+    let index = by.input.iter().position(|input| input.previous_output == outpoint)?;
+    let vout = u32::try_from(index).ok()?;
+    Some((OutPoint { txid: by.compute_txid(), vout }, by.output.get(index)?))
+}
+
+/// Looks at what honest parties send, as they send it.
+#[derive(Debug, Default)]
+pub struct Watchman {
+    seen: usize,
+    /// The commitment that each published, by its label and the funding.
+    published: BTreeMap<(Arc<str>, OutPoint), Txid>,
+}
+
+impl Watchman {
+    /// What was sent since the last look. `honest`: whose it is to keep to the rules.
+    pub fn look(&mut self, node: &SimNode, honest: impl Fn(&str) -> bool) -> Result<(), Broken> {
+        for sent in node.submissions(self.seen) {
+            self.seen += 1;
+            if honest(&sent.label) {
+                self.check(&sent)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, sent: &Submission) -> Result<(), Broken> {
+        let Submission { label, transaction, txid, answer, .. } = sent;
+        if let Err(words) = answer
+            && words.contains("script-verify")
+        {
+            let what = format!("{label} sends {txid}: {words}");
+            return Err(Broken::new("nothing unverified is published", what));
+        }
+        if !is_commitment(transaction) {
+            return Ok(());
+        }
+        // Whoever publishes a commitment makes no further state: another one would be older, so revoked.
+        let Some(funding) = transaction.input.first().map(|input| input.previous_output) else {
+            return Ok(());
+        };
+        let before = *self.published.entry((Arc::clone(label), funding)).or_insert(*txid);
+        if before != *txid {
+            let what = format!("{label} sends {before} and {txid} for {funding}");
+            return Err(Broken::new("nothing revoked is published", what));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::absolute::LockTime;
+    use bitcoin::{Sequence, TxIn, Witness};
+
+    use super::*;
+
+    fn commitment(number: u32) -> Transaction {
+        Transaction {
+            version: Version::non_standard(3),
+            lock_time: LockTime::from_consensus(0x2000_0000 | number),
+            input: vec![TxIn {
+                previous_output: OutPoint::null(),
+                script_sig: ScriptBuf::new(),
+                sequence: Sequence(0x8000_0000),
+                witness: Witness::new(),
+            }],
+            output: vec![],
+        }
+    }
+
+    fn sent(label: &str, transaction: Transaction, answer: Result<(), String>) -> Submission {
+        let txid = transaction.compute_txid();
+        Submission { label: label.into(), transaction: Arc::new(transaction), txid, height: 1, answer }
+    }
+
+    #[test]
+    fn a_party_that_publishes_two_states_of_a_channel_is_found_out() {
+        let mut watchman = Watchman::default();
+        watchman.check(&sent("hub", commitment(1), Ok(()))).unwrap();
+        watchman.check(&sent("hub", commitment(1), Err("min relay fee not met".to_owned()))).unwrap();
+        watchman.check(&sent("wallet 0", commitment(2), Ok(()))).unwrap();
+        let broken = watchman.check(&sent("hub", commitment(2), Ok(()))).unwrap_err();
+        assert_eq!(broken.rule, "nothing revoked is published");
+    }
+
+    #[test]
+    fn a_transaction_whose_script_fails_was_not_verified() {
+        let words = "mempool-script-verify-flag-failed (Invalid Schnorr signature)".to_owned();
+        let broken = Watchman::default().check(&sent("hub", commitment(1), Err(words))).unwrap_err();
+        assert_eq!(broken.rule, "nothing unverified is published");
+    }
+}
