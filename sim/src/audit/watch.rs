@@ -45,6 +45,8 @@ pub struct Watch {
     known: BTreeSet<(usize, Id)>,
     /// Channels of which an end lost all it knew: of them nobody says anything that counts.
     lost: BTreeSet<Id>,
+    /// Wallets that did. What they open while they do not know what they had may be lost to them as well.
+    losers: BTreeSet<usize>,
     /// Payments that a wallet ever listed, by direction and number, and their hashes.
     listed: BTreeMap<(usize, i32, u64), Id>,
 }
@@ -108,8 +110,14 @@ impl Watch {
         (fewer || thawed).then(|| format!("first {before:?}, then {now:?}"))
     }
 
+    /// Whether this wallet lost all that it knew at some time.
+    pub fn has_lost(&self, wallet: usize) -> bool {
+        self.losers.contains(&wallet)
+    }
+
     /// A wallet lost all that it knew, these channels among it.
     pub fn forget(&mut self, wallet: usize, channels: &[pb::Channel]) {
+        self.losers.insert(wallet);
         self.lost.extend(channels.iter().map(|channel| channel.channel_id.to_vec()));
         self.known.retain(|(who, _)| *who != wallet);
         self.listed.retain(|(who, _, _), _| *who != wallet);

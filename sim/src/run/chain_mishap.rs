@@ -249,5 +249,5 @@ fn rival(block: &Block, submissions: &[Submission]) -> Option<Arc<Transaction>> 
             && closes(&sent.transaction)
             && inputs.any(|input| spent.contains(&input.previous_output))
     });
-    rivals.map(|sent| Arc::clone(&sent.transaction)).last()
+    rivals.map(|sent| Arc::clone(&sent.transaction)).next_back()
 }

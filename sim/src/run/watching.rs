@@ -202,8 +202,9 @@ impl Run {
         if !self.wallets[number].is_honest() {
             return Ok(());
         }
-        let hub_is_honest = self.hub.character == Character::Honest;
-        self.watching.books.hear(Party::Wallet(number), channels, |_| hub_is_honest)
+        let both_are_honest =
+            self.hub.character == Character::Honest && !self.watching.books.has_lost(number);
+        self.watching.books.hear(Party::Wallet(number), channels, |_| both_are_honest)
     }
 
     /// The hub says what channels it has.
@@ -212,9 +213,14 @@ impl Run {
             return Ok(());
         }
         let (wallets, Watching { books, keys, .. }) = (&self.wallets, &mut self.watching);
+        let good: Vec<bool> = wallets
+            .iter()
+            .enumerate()
+            .map(|(number, wallet)| wallet.is_honest() && !books.has_lost(number))
+            .collect();
         let honest = |channel: &pb::Channel| {
             let number = keys.iter().position(|key| key.as_bytes()[..] == channel.node_key[..]);
-            number.is_some_and(|number| wallets[number].is_honest())
+            number.is_some_and(|number| good[number])
         };
         books.hear(Party::Hub, channels, honest)
     }

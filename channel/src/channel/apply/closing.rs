@@ -117,6 +117,10 @@ impl State {
     /// to decide. What both agreed on stays so while it is in a block: the failure counts if that block goes.
     pub(super) fn failed(&mut self, cause: FailureCause, out: &mut Out<'_>) {
         if let Phase::Closing { .. } = self.phase {
+            // Other channels may run from the same old data.
+            if cause.proves_old_data() {
+                out.report(Report::Failed { cause: cause.clone() });
+            }
             self.closing.given_up.get_or_insert(cause);
             return;
         }
