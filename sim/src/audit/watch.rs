@@ -115,6 +115,12 @@ impl Watch {
         self.losers.contains(&wallet)
     }
 
+    /// Whether this end said last that the channel is frozen.
+    pub fn is_frozen(&self, who: Party, channel_id: &[u8]) -> bool {
+        let said = self.said.get(&(who, channel_id.to_vec()));
+        said.is_some_and(|said| said.phase == ChannelPhase::Frozen)
+    }
+
     /// A wallet lost all that it knew, these channels among it.
     pub fn forget(&mut self, wallet: usize, channels: &[pb::Channel]) {
         self.losers.insert(wallet);

@@ -116,7 +116,9 @@ impl Run {
             };
         for channel in channels {
             let id = channel.channel_id.to_vec();
-            let frozen = channel.phase() == pb::ChannelPhase::Frozen;
+            // One side may have given up what the other still waits for.
+            let frozen = channel.phase() == pb::ChannelPhase::Frozen
+                && self.watching.books.is_frozen(Party::Hub, &channel.channel_id);
             if frozen && honest && blocks == FROZEN_BLOCKS {
                 self.frozen.insert(id);
             } else if frozen && honest && blocks == PATIENCE_BLOCKS && self.frozen.contains(&id) {
