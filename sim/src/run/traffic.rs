@@ -27,6 +27,9 @@ const CROWD: (u64, u64) = (2, 7);
 const PAID_MEANWHILE_MSAT: (u64, u64) = (400_000, 20_000_000);
 /// Blocks after which a payment's last HTLC expires if nobody asked for more: what payees ask for and what payers add.
 const EXPIRY_BLOCKS: u64 = 24;
+/// Blocks that come in a second while a line stands still: too fast for the line to be given up for its silence, and slow enough
+/// for what must be in a block within twelve.
+const BLOCKS_A_SECOND: u64 = 3;
 /// Blocks that may come without the hub's looking at them. With more a preimage comes too late for the HTLC that pays for it:
 /// between the expiries of the two lie 40.
 const BEHIND_BLOCKS: u64 = 30;
@@ -166,10 +169,14 @@ impl Run {
             _ => self.traffic.chance.within(EXPIRY_BLOCKS, 3 * EXPIRY_BLOCKS),
         };
         self.note("people", format_args!("the line of wallet {payee} stands still for {blocks} blocks"));
-        for _ in 0..blocks {
+        for block in 0..blocks {
             self.mine(1);
             self.settle()?;
-            self.look_at_forwards()?;
+            // Without time nobody publishes anything: whoever waits before the next try tries in between.
+            if block % BLOCKS_A_SECOND == 0 {
+                self.advance(1_000);
+                self.settle()?;
+            }
         }
         self.net.stall(link, self.clock.now_ms());
         match self.traffic.chance.below(3) {
