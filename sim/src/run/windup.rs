@@ -162,7 +162,10 @@ impl Run {
         let mut at_risk = Vec::new();
         let (mut fees, mut prices, mut given_away, mut dust) = (Vec::new(), Vec::new(), 0, 0);
         for number in 0..self.wallets.len() {
-            let mut channels = self.channels(number, true)?;
+            let mut channels = match self.wallets[number].process {
+                Some(_) => self.channels(number, true)?,
+                None => self.channels_by_hub(number)?,
+            };
             channels.extend(self.lost.channels(number, &channels));
             at_risk.push(self.at_risk_msat(&channels));
             given_away += self.coin_given(&channels);
@@ -192,6 +195,18 @@ impl Run {
             check_due(&format!("wallet {number}"), found, due)?;
         }
         self.check_hub(&honest, at_risk.iter().sum(), given_away + dust)
+    }
+
+    /// The channels of a wallet that vanished, by its hub's word, as the wallet would tell them.
+    fn channels_by_hub(&mut self, number: usize) -> Result<Vec<pb::Channel>, Broken> {
+        let request = pb::ListChannelsRequest { include_closed: true, ..Default::default() };
+        let listed =
+            self.ask_operator(|operator| async move { operator.list_channels(Request::new(request)).await })?;
+        let key = self.wallets[number].setup.node_id();
+        let mut channels = listed.map(|listed| listed.channels).unwrap_or_default();
+        channels.retain(|channel| channel.node_key[..] == key.as_bytes()[..]);
+        channels.iter_mut().for_each(|channel| channel.funded_locally = !channel.funded_locally);
+        Ok(channels)
     }
 
     fn check_hub(&mut self, honest: &[bool], at_risk_msat: u64, given_away: u64) -> Result<(), Broken> {
