@@ -206,19 +206,19 @@ impl Run {
 
     // --- Miners ------------------------------------------------------------------------------------------------------
 
+    /// All that a party ever gave its node.
+    pub(super) fn sent_by(&self, party: Party) -> BTreeSet<Txid> {
+        let label = self.label(party);
+        let sent = self.node.submissions(0);
+        sent.iter().filter(|sent| *sent.label == *label).map(|sent| sent.txid).collect()
+    }
+
     /// Somebody's transactions wait for some blocks, whatever they pay.
     fn censor(&mut self) {
         let party = self.somebody();
         let blocks = self.chance.faults.within(1, AWAY_BLOCKS.into());
         self.note("faults", format_args!("{blocks} blocks without anything of {party}'s"));
-        let label: Arc<str> = self.label(party).into();
-        let of_party: BTreeSet<Txid> = self
-            .node
-            .submissions(0)
-            .iter()
-            .filter(|sent| sent.label == label)
-            .map(|sent| sent.txid)
-            .collect();
+        let of_party = self.sent_by(party);
         let left_out = |transaction: &Transaction| of_party.contains(&transaction.compute_txid());
         for _ in 0..blocks {
             self.node.mine(&Mine { censor: Some(&left_out), ..Mine::default() });

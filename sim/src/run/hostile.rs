@@ -1,9 +1,8 @@
 //! What hostile people do: they publish old states, and say what no honest wallet would say.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use bitcoin::{Amount, Transaction, Txid};
+use bitcoin::{Amount, Transaction};
 use prost::Message;
 use proto::hub::v1 as pb;
 use proto::hub::v1::Frame;
@@ -300,14 +299,7 @@ impl Run {
     }
 
     fn block_of(&mut self, cheat: Party, scheme: Scheme) {
-        let label: Arc<str> = self.label(cheat).into();
-        let of_cheat: BTreeSet<Txid> = self
-            .node
-            .submissions(0)
-            .iter()
-            .filter(|sent| sent.label == label)
-            .map(|sent| sent.txid)
-            .collect();
+        let of_cheat = self.sent_by(cheat);
         let others = |transaction: &Transaction| !of_cheat.contains(&transaction.compute_txid());
         let censor: Option<&dyn Fn(&Transaction) -> bool> = match scheme {
             Scheme::Censor => Some(&others),

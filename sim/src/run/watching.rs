@@ -33,6 +33,9 @@ const NO_FAULTS: [&str; 4] = [
 
 type Answered<T> = Call<Result<Response<T>, Status>>;
 
+/// What the hub says of its channels, and what each wallet says that answered.
+type Heard = (Option<Vec<pb::Channel>>, Vec<(usize, Vec<pb::Channel>)>);
+
 /// What the auditor remembers of what it saw, and what it waits for.
 pub struct Watching {
     pub books: Watch,
@@ -148,10 +151,7 @@ impl Run {
     }
 
     /// Hears whoever has answered.
-    #[allow(clippy::type_complexity)]
-    fn hear_everybody(
-        &mut self,
-    ) -> Result<(Option<Vec<pb::Channel>>, Vec<(usize, Vec<pb::Channel>)>), Broken> {
+    fn hear_everybody(&mut self) -> Result<Heard, Broken> {
         let mut of_wallets = Vec::new();
         for (number, mut call) in std::mem::take(&mut self.watching.of_wallets) {
             match call.answer() {
