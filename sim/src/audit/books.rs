@@ -250,6 +250,24 @@ impl Books {
         net
     }
 
+    /// What was said of payments and streams that this party has a part in, one line each. The hub has one in all.
+    pub fn promised(&self, party: Party) -> Vec<String> {
+        let has_part = |wallet: usize| party == Party::Hub || party == Party::Wallet(wallet);
+        let mut lines = Vec::new();
+        for (hash, Payment { payers, payee }) in &self.payments {
+            if payers.keys().any(|payer| has_part(*payer)) || payee.is_some_and(|(payee, _)| has_part(payee))
+            {
+                lines.push(format!("payment {}: payers {payers:?}, payee {payee:?}", hex::encode(hash)));
+            }
+        }
+        for (id, Stream { payer, payee }) in &self.streams {
+            if [payer, payee].into_iter().flatten().any(|(wallet, _)| has_part(*wallet)) {
+                lines.push(format!("stream {}: payer {payer:?}, payee {payee:?}", hex::encode(id)));
+            }
+        }
+        lines
+    }
+
     /// What the hub earned by payments between honest wallets, in msat. Of others it must not lose.
     pub fn hub_net_msat(&self, honest: impl Fn(usize) -> bool) -> i128 {
         let of_payments =

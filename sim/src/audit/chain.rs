@@ -62,6 +62,24 @@ impl Ledger {
         self.senders.get(&txid).is_some_and(|labels| labels.contains(label))
     }
 
+    /// Who sent it, by their names.
+    pub fn senders(&self, txid: Txid) -> String {
+        let Some(senders) = self.senders.get(&txid) else { return "nobody".to_owned() };
+        senders.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// What this party sent and the chain holds.
+    pub fn sent_in_chain<'a>(&'a self, label: &'a str) -> impl Iterator<Item = Txid> + 'a {
+        let txids = self.senders.iter().filter(|(_, labels)| labels.contains(label)).map(|(txid, _)| *txid);
+        txids.filter(|txid| self.is_confirmed(*txid))
+    }
+
+    /// Whether it is an HTLC transaction, which a delayed claim follows: their version is 3, like that of all that concerns
+    /// commitments, and each output answers an input.
+    pub fn is_second_stage(&self, txid: Txid) -> bool {
+        self.node.find(txid).is_some_and(|transaction| transaction.version == Version::non_standard(3))
+    }
+
     fn is_confirmed(&self, txid: Txid) -> bool {
         matches!(self.node.transaction(txid), Whereabouts::Confirmed { .. })
     }

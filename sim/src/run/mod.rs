@@ -15,6 +15,7 @@ mod reckon;
 mod restore;
 mod rival;
 mod seats;
+mod statement;
 mod strange;
 mod traffic;
 mod watching;

@@ -29,7 +29,7 @@ const PAID_MEANWHILE_MSAT: (u64, u64) = (400_000, 20_000_000);
 const EXPIRY_BLOCKS: u64 = 24;
 /// Blocks that come in a second while a line stands still: too fast for the line to be given up for its silence, and slow enough
 /// for what must be in a block within twelve.
-const BLOCKS_A_SECOND: u64 = 3;
+const BLOCKS_A_SECOND: u64 = 2;
 /// Blocks that may come without the hub's looking at them. With more a preimage comes too late for the HTLC that pays for it:
 /// between the expiries of the two lie 40.
 const BEHIND_BLOCKS: u64 = 30;

@@ -159,7 +159,7 @@ impl Run {
         }
         self.check_closes()?;
         let honest: Vec<bool> = self.wallets.iter().map(Seat::is_honest).collect();
-        let mut at_risk = Vec::new();
+        let (mut all, mut at_risk) = (Vec::new(), Vec::new());
         let (mut fees, mut prices, mut given_away, mut dust) = (Vec::new(), Vec::new(), 0, 0);
         for number in 0..self.wallets.len() {
             let mut channels = match self.wallets[number].process {
@@ -174,6 +174,7 @@ impl Run {
             fees.push(
                 channels.len() as u64 * DUST_SAT + self.fees_of(&format!("wallet {number}"), &channels),
             );
+            all.push(channels);
         }
         // What a hub forgot, or cheated with, it loses itself: one of its channels paid, another need not pay it.
         let forgot = self.hub.character != Character::Honest;
@@ -192,7 +193,7 @@ impl Run {
                 - i128::from(fees[number] * MSAT)
                 - i128::from(prices[number])
                 - i128::from(at_risk[number]);
-            check_due(&format!("wallet {number}"), found, due)?;
+            self.check_due(Party::Wallet(number), found, due, &all[number])?;
         }
         self.check_hub(&honest, at_risk.iter().sum(), given_away + dust)
     }
@@ -231,7 +232,7 @@ impl Run {
             - i128::from(at_risk_msat)
             - i128::from(given_away * MSAT)
             - i128::from(self.lost.robbed_sat * MSAT);
-        check_due("the hub", found, due)
+        self.check_due(Party::Hub, found, due, &channels)
     }
 
     /// What the hub put into a wallet's purse with the first channel that it funded for it.
@@ -285,14 +286,4 @@ pub(super) fn funding_of(channel: &pb::Channel) -> Option<OutPoint> {
     let funding = channel.funding.as_ref()?;
     let txid = <[u8; 32]>::try_from(funding.txid.as_ref()).ok()?;
     Some(OutPoint { txid: Txid::from_byte_array(txid), vout: funding.index })
-}
-
-fn check_due(who: &str, found_sat: u64, due_msat: i128) -> Result<(), Broken> {
-    let found = i128::from(found_sat) * i128::from(MSAT);
-    // Each channel's last satoshi may be shared.
-    if found + 20 * i128::from(MSAT) >= due_msat {
-        return Ok(());
-    }
-    let what = format!("{who} has {found} msat, and {due_msat} are due");
-    Err(Broken::new("everybody honest has its due", what))
 }
