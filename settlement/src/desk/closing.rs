@@ -213,7 +213,7 @@ impl Desk {
         outcome.broadcasts.push(Broadcast::Close(verified));
     }
 
-    fn end_batch(&mut self, txid: Txid, outcome: &mut Outcome) {
+    pub(super) fn end_batch(&mut self, txid: Txid, outcome: &mut Outcome) {
         if let Some(record) = self.batches.remove(&txid) {
             // Its coins of ours are free again and its share is no money any more; where it is in the chain after all,
             // the chain's word counts and this says nothing.

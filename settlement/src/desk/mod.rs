@@ -18,6 +18,7 @@ mod bump;
 mod closing;
 mod funding;
 mod lookback;
+mod lost;
 mod moment;
 mod record;
 mod request;
@@ -52,6 +53,7 @@ use crate::onchain::{AddressKind, CoinChoice, OnchainConfig, OnchainError, Oncha
 use crate::pool::VerifyPool;
 use batches::Batches;
 use closing::Pending;
+use lost::Rivals;
 use record::{Gates, Record, State};
 use settle::Settling;
 use settle::undone::Undone;
@@ -134,6 +136,7 @@ pub struct Desk {
     reserve_coins: BTreeMap<OwnerId, TxOut>,
     /// What reorganisations took out of the chain, until something spends that funding again.
     undone: BTreeMap<OwnerId, Undone>,
+    rivals: Rivals,
     /// What was given to the broadcaster, with the height of its block once it is in one.
     listed: BTreeMap<Txid, Option<u32>>,
     /// Seconds since 1970, as last told.
@@ -174,6 +177,7 @@ impl Desk {
             gates: state.gates,
             reserve_coins: state.reserve_coins,
             undone: state.undone,
+            rivals: state.rivals,
             config,
             wallet,
             memory,
@@ -187,6 +191,7 @@ impl Desk {
             Some(Telling::Connected { undo }) => {
                 outcome.first = undo.into_iter().map(|(owner, undo)| (owner, undo.command())).collect();
                 outcome.records.extend(desk.note_undone(&outcome.first));
+                outcome.records.extend(desk.note_rivals(&outcome.first));
             }
             Some(Telling::Disconnected { block }) => outcome = desk.disconnect(block)?,
         }
@@ -205,6 +210,7 @@ impl Desk {
             gates: self.gates.clone(),
             reserve_coins: self.reserve_coins.clone(),
             undone: self.undone.clone(),
+            rivals: self.rivals.clone(),
         }
         .encode()
     }
@@ -262,7 +268,8 @@ impl Desk {
     fn connect(&mut self, at: BlockRef, block: &Block) -> Result<Outcome, DeskError> {
         self.wallet.connect(at.height, block)?;
         self.memory.connect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
-        let news = self.watches.connect(at.height, block);
+        let mut news = self.watches.connect(at.height, block);
+        let lost = self.lose_rivals(&mut news);
         for owner in &news.changed {
             if self.watches.get(*owner).is_some_and(Watch::is_spent) {
                 self.undone.remove(owner);
@@ -271,6 +278,7 @@ impl Desk {
         let watches = self.changed(&news.changed);
         let before = Telling::connected(&news.commands).map(|telling| Record::Telling(telling).encode());
         let mut outcome = Outcome { before, first: news.commands, ..Outcome::default() };
+        self.release_lost(&lost, &mut outcome);
         self.stage_wallet(&mut outcome);
         outcome.records.push(Record::Connected { block: at, watches }.encode());
         if !self.listed.is_empty() {
@@ -291,7 +299,8 @@ impl Desk {
         self.wallet.disconnect(at)?;
         self.memory.disconnect(at).map_err(|error| DeskError::Chain(error.to_string()))?;
         let news = self.watches.disconnect(at.height);
-        let undone = self.note_undone(&news.commands);
+        let mut undone = self.note_undone(&news.commands);
+        undone.extend(self.note_rivals(&news.commands));
         let watches = self.changed(&news.changed);
         let before =
             Telling::disconnected(&news.commands, at).map(|telling| Record::Telling(telling).encode());
@@ -391,6 +400,7 @@ impl Desk {
                     self.watches.forget(owner),
                     self.gates.forget(owner),
                     self.reserve_coins.remove(&owner).is_some(),
+                    self.rivals.remove(&owner).is_some(),
                 ];
                 if gone.contains(&true) {
                     outcome.records.push(Record::Forget { owner }.encode());

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{Amount, Transaction, TxOut, Txid};
+use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
 use channel::ids::OwnerId;
 use serde::{Deserialize, Serialize};
 
+use super::lost::Rivals;
 use super::settle::gate::Gate;
 use super::settle::undone::Undone;
 use super::telling::Telling;
@@ -13,8 +14,10 @@ use super::watches::Watch;
 use crate::follow::{BlockRef, ChainMemory};
 
 /// The version of the encoding, in front of every record and snapshot.
-pub(super) const VERSION: u8 = 3;
-/// It knew no [`Record::Undone`], and [`State::undone`], the last field, was missing.
+pub(super) const VERSION: u8 = 4;
+/// It knew no [`Record::Rival`], and [`State::rivals`], the last field, was missing.
+const WITHOUT_RIVALS: u8 = 3;
+/// It knew no [`Record::Undone`] either, and [`State::undone`], the last field but one, was missing too.
 const WITHOUT_UNDONE: u8 = 2;
 /// How an empty map is written.
 const EMPTY: u8 = 0;
@@ -81,6 +84,12 @@ pub(super) enum Record {
         owner: OwnerId,
         undone: Undone,
     },
+    /// A block that is undone held this, which spent an output of this channel.
+    Rival {
+        owner: OwnerId,
+        outpoint: OutPoint,
+        txid: Txid,
+    },
 }
 
 /// A batch that was verified, and may have been broadcast and handed out.
@@ -112,6 +121,7 @@ pub(super) struct State {
     pub reserve_coins: BTreeMap<OwnerId, TxOut>,
     /// What reorganisations took out of the chain, until something spends that funding again.
     pub undone: BTreeMap<OwnerId, Undone>,
+    pub rivals: Rivals,
 }
 
 /// What keeps commitments from being published, and what was let through.
@@ -171,7 +181,8 @@ impl State {
 
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes.first() {
-            Some(&WITHOUT_UNDONE) => decode(&[bytes, &[EMPTY]].concat()),
+            Some(&WITHOUT_UNDONE) => decode(&[bytes, &[EMPTY, EMPTY]].concat()),
+            Some(&WITHOUT_RIVALS) => decode(&[bytes, &[EMPTY]].concat()),
             Some(_) | None => decode(bytes),
         }
     }
@@ -202,6 +213,7 @@ impl State {
                 self.gates.forget(owner);
                 self.reserve_coins.remove(&owner);
                 self.undone.remove(&owner);
+                self.rivals.remove(&owner);
             }
             Record::Batch(batch) => {
                 self.batches.insert(batch.transaction.compute_txid(), batch);
@@ -230,6 +242,9 @@ impl State {
             Record::Undone { owner, undone } => {
                 self.undone.insert(owner, undone);
             }
+            Record::Rival { owner, outpoint, txid } => {
+                self.rivals.entry(owner).or_default().insert((outpoint, txid));
+            }
         }
         Ok(())
     }
@@ -245,7 +260,7 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
     let (version, rest) = bytes.split_first().ok_or(RecordError::Empty)?;
-    if *version != VERSION && *version != WITHOUT_UNDONE {
+    if ![VERSION, WITHOUT_RIVALS, WITHOUT_UNDONE].contains(version) {
         return Err(RecordError::Version { found: *version });
     }
     channel::bytes::read_all(rest).ok_or(RecordError::Encoding)
@@ -256,13 +271,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_snapshot_of_the_version_before_is_read() {
+    fn snapshots_of_the_versions_before_are_read() {
         let mut state = State::default();
         state.gates.suspended = true;
         let mut old = state.encode();
-        assert_eq!(old.pop(), Some(EMPTY), "the last field");
-        old[0] = WITHOUT_UNDONE;
-        assert_eq!(State::decode(&old).unwrap(), state);
+        for version in [WITHOUT_RIVALS, WITHOUT_UNDONE] {
+            assert_eq!(old.pop(), Some(EMPTY), "the last field");
+            old[0] = version;
+            assert_eq!(State::decode(&old).unwrap(), state);
+        }
         old[0] = VERSION;
         assert_eq!(State::decode(&old), Err(RecordError::Encoding));
         old[0] = VERSION + 1;

@@ -431,6 +431,24 @@ impl OnchainWallet {
         }
     }
 
+    /// These will never be in the chain: those of them that the wallet counts with no longer count, and their coins are unlocked.
+    pub fn release_unconfirmed(&mut self, transactions: &BTreeSet<Txid>, at: u64) {
+        if transactions.is_empty() {
+            return;
+        }
+        let unconfirmed = self.wallet.transactions().filter(|known| !known.chain_position.is_confirmed());
+        let counted: Vec<_> = unconfirmed
+            .filter(|known| transactions.contains(&known.tx_node.txid))
+            .map(|known| known.tx_node.tx)
+            .collect();
+        counted.iter().for_each(|transaction| self.release(transaction, at));
+    }
+
+    /// The transactions known to the wallet that spend an output of this one, which it need not know.
+    pub fn spenders_of(&self, transaction: Txid) -> BTreeSet<Txid> {
+        self.wallet.tx_graph().tx_spends(transaction).flat_map(|(_, spenders)| spenders).copied().collect()
+    }
+
     /// Transactions in no block that the wallet counts with and that spend one of these outputs, ours or not.
     pub fn unconfirmed_spenders(&self, outpoints: &BTreeSet<OutPoint>) -> Vec<Transaction> {
         let unconfirmed = self.wallet.transactions().filter(|known| !known.chain_position.is_confirmed());

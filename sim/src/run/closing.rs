@@ -9,7 +9,6 @@ use tonic::Request;
 
 use super::Run;
 use super::seats::Line;
-use super::windup::funding_of;
 use crate::audit::chain::LEFT_LYING;
 use crate::audit::{Broken, Party};
 use crate::plan::Fault;
@@ -54,10 +53,6 @@ impl Run {
                 self.block_for_all()?;
             }
         }
-        left.retain(|(_, channel)| !self.can_never_confirm(channel));
-        if left.is_empty() {
-            return Ok(());
-        }
         let told: Vec<String> = left.iter().map(|(who, channel)| format!("{who}: {channel:?}")).collect();
         let left: String = told.join("; ").chars().take(TOLD).collect();
         Err(Broken::new("no channel is stuck", format!("after {CLOSING_BLOCKS} blocks: {left}")))
@@ -88,13 +83,6 @@ impl Run {
             left.extend(channels.into_iter().map(|channel| ("hub".to_owned(), channel)));
         }
         Ok(left)
-    }
-
-    /// A reorganisation replaced what its funding would spend, so that no node takes that any more. Its coins are free, and it
-    /// stays listed: the product does not end it yet.
-    fn can_never_confirm(&self, channel: &pb::Channel) -> bool {
-        let known = funding_of(channel).and_then(|funding| self.node.find(funding.txid));
-        self.counts.reorgs > 0 && channel.confirmations == 0 && known.is_none()
     }
 
     /// It cheated, and meets nobody any more.

@@ -142,7 +142,7 @@ impl Watches {
             }
             if funding.inputs.contains(&outpoint) && txid != funding.outpoint.txid {
                 let funding = funding.outpoint.txid;
-                self.never_confirms(funding, found, news);
+                self.lose(vec![funding], found, news);
                 return;
             }
         }
@@ -153,9 +153,9 @@ impl Watches {
         }
     }
 
-    /// Something else took a funding's coins for good: it will never be, nor any funding that spends what it would have made.
-    fn never_confirms(&mut self, funding: Txid, by: Found, news: &mut News) {
-        let mut lost = vec![funding];
+    /// Something else took their coins for good: these will never be, nor any funding that is one of them or spends what it would
+    /// have made.
+    pub fn lose(&mut self, mut lost: Vec<Txid>, by: Found, news: &mut News) {
         while let Some(txid) = lost.pop() {
             news.impossible.push(txid);
             for (owner, watch) in &mut self.by_owner {
