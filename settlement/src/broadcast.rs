@@ -15,7 +15,7 @@ use crate::limits;
 use crate::rpc::{
     PackageResult, RPC_VERIFY_ALREADY_IN_UTXO_SET, RPC_VERIFY_ERROR, RPC_VERIFY_REJECTED, RpcClient, RpcError,
 };
-use crate::verify::{FundingTransaction, HandedOver, Verified, VerifiedPackage};
+use crate::verify::{FundingTransaction, HandedOver, Returned, Verified, VerifiedPackage};
 
 #[cfg(test)]
 mod tests;
@@ -25,10 +25,11 @@ mod sealed {
     impl Sealed for super::Verified {}
     impl Sealed for super::FundingTransaction {}
     impl Sealed for super::HandedOver {}
+    impl Sealed for super::Returned {}
     impl Sealed for super::VerifiedPackage {}
 }
 
-/// What may be published: [`Verified`], [`FundingTransaction`], [`HandedOver`] and [`VerifiedPackage`].
+/// What may be published: [`Verified`], [`FundingTransaction`], [`HandedOver`], [`Returned`] and [`VerifiedPackage`].
 pub trait Publishable: sealed::Sealed {
     /// The transaction; of a package, the parent.
     fn transaction(&self) -> &Transaction;
@@ -68,6 +69,15 @@ impl Publishable for HandedOver {
     }
     fn txid(&self) -> Txid {
         HandedOver::txid(self)
+    }
+}
+
+impl Publishable for Returned {
+    fn transaction(&self) -> &Transaction {
+        Returned::transaction(self)
+    }
+    fn txid(&self) -> Txid {
+        Returned::txid(self)
     }
 }
 

@@ -9,10 +9,11 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, WScriptHash};
 use channel::event::{ChainEvent, Command};
 use channel::ids::OwnerId;
 use common::pair::{End, Pair};
-use common::rig::{FINAL_DEPTH, Rig, batch_of, frozen_as, moment};
+use common::rig::{FINAL_DEPTH, Rig, Told, batch_of, frozen_as, moment};
 use common::settling::{channel, give, package, settle};
 use common::{Shape, sat};
-use settlement::desk::DeskRequest;
+use settlement::broadcast::PublishError;
+use settlement::desk::{Broadcast, DeskRequest};
 use settlement::onchain::OnchainBalance;
 
 /// A commitment and its child, confirmed: the child's change is the only coin of the rig's.
@@ -126,4 +127,65 @@ fn a_batch_that_rests_on_what_a_reorganisation_replaced_is_made_anew() {
         assert_ne!(second.input[1].previous_output.txid, child.compute_txid(), "another coin: {restarted}");
         rig.mine(vec![second]);
     }
+}
+
+/// The commitment stays in the chain, the block with its child is undone, and nodes have forgotten the child.
+#[test]
+fn a_child_that_a_reorganisation_took_out_of_the_chain_is_sent_again_until_it_is_back() {
+    for restarted in [false, true] {
+        let (mut rig, child, told) = with_child_undone(restarted);
+        assert_eq!(returned(&told), [&child], "{restarted}");
+        rig.mine(vec![]);
+        rig.mine(vec![child.clone()]);
+        let change = child.output[0].value;
+        assert_eq!(balance(&rig), (change, Amount::ZERO));
+        let forgotten = (1..FINAL_DEPTH).any(|_| {
+            let told = rig.mine(vec![]);
+            let done =
+                |what: &Broadcast| matches!(what, Broadcast::Forget(txid) if *txid == child.compute_txid());
+            told.broadcasts.iter().any(done)
+        });
+        assert!(forgotten, "{restarted}");
+    }
+}
+
+#[test]
+fn the_coins_of_a_child_that_something_else_made_impossible_are_free_in_the_end() {
+    let (mut rig, child, _) = with_child_undone(false);
+    let txid = child.compute_txid();
+    for refused in 1..=FINAL_DEPTH {
+        assert_eq!(balance(&rig).0, Amount::ZERO, "{refused}");
+        rig.desk.note_published(txid, &Err(PublishError::MissingInputs));
+        let told = rig.mine(vec![]);
+        settle(&mut rig);
+        let forgotten =
+            told.broadcasts.iter().any(|what| matches!(what, Broadcast::Forget(gone) if *gone == txid));
+        assert_eq!(forgotten, refused == FINAL_DEPTH, "{refused}");
+    }
+    assert_eq!(balance(&rig), (sat(50_000), Amount::ZERO));
+    rig.restart();
+    assert_eq!(balance(&rig), (sat(50_000), Amount::ZERO));
+}
+
+fn with_child_undone(restarted: bool) -> (Rig, Transaction, Told) {
+    let mut rig = Rig::new();
+    rig.receive(50_000);
+    let pair = channel(&mut rig, 1);
+    publishes_again(&mut rig, &pair);
+    let (parent, child) = package(&settle(&mut rig));
+    rig.mine(vec![parent]);
+    give(&mut rig, pair.plan(None, vec![]));
+    rig.mine(vec![child.clone()]);
+    let mut told = rig.unmine();
+    if restarted {
+        told = rig.restart();
+    }
+    (rig, child, told)
+}
+
+fn returned(told: &Told) -> Vec<&Transaction> {
+    fn of(what: &Broadcast) -> Option<&Transaction> {
+        if let Broadcast::Returned(what) = what { Some(what.transaction()) } else { None }
+    }
+    told.broadcasts.iter().filter_map(of).collect()
 }

@@ -23,6 +23,7 @@ mod moment;
 mod record;
 mod request;
 mod reserve;
+mod returned;
 mod scan;
 pub mod service;
 mod settle;
@@ -139,6 +140,8 @@ pub struct Desk {
     rivals: Rivals,
     /// What was given to the broadcaster, with the height of its block once it is in one.
     listed: BTreeMap<Txid, Option<u32>>,
+    /// Of these, what is there only because a block held it; and since which height nodes miss a coin of it.
+    returned: BTreeMap<Txid, Option<u32>>,
     /// Seconds since 1970, as last told.
     now: u64,
 }
@@ -184,6 +187,7 @@ impl Desk {
             building: state.building,
             handed_over: BTreeMap::new(),
             listed: BTreeMap::new(),
+            returned: BTreeMap::new(),
             now: 0,
         };
         match state.telling {
@@ -195,6 +199,7 @@ impl Desk {
             }
             Some(Telling::Disconnected { block }) => outcome = desk.disconnect(block)?,
         }
+        desk.list_returned(&mut outcome);
         Ok((desk, outcome))
     }
 
@@ -284,6 +289,9 @@ impl Desk {
         if !self.listed.is_empty() {
             self.list_confirmed(at.height, block, &mut outcome);
         }
+        if !self.returned.is_empty() {
+            self.list_returned(&mut outcome);
+        }
         for txid in news.impossible {
             if self.listed.remove(&txid).is_some() {
                 outcome.broadcasts.push(Broadcast::Forget(txid));
@@ -323,6 +331,7 @@ impl Desk {
             }
         }
         self.revive_batches(&mut outcome);
+        self.list_returned(&mut outcome);
         Ok(outcome)
     }
 

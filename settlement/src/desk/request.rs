@@ -8,7 +8,7 @@ use channel::ids::OwnerId;
 
 use super::reserve::Reserve;
 use crate::onchain::OnchainBalance;
-use crate::verify::{FundingTransaction, HandedOver, Verified, VerifiedPackage};
+use crate::verify::{FundingTransaction, HandedOver, Returned, Verified, VerifiedPackage};
 
 /// A channel's request. Every one is safe to repeat: channels ask again after a restart.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +72,8 @@ pub enum Broadcast {
     /// A commitment and its child, known by the commitment's id. Another child takes the place of the first.
     Package(VerifiedPackage),
     HandedOver(HandedOver),
+    /// Ours, in no block any more after a reorganisation.
+    Returned(Returned),
     /// In a block: no need to publish it again, unless the block is undone.
     Confirmed(Txid),
     Undone(Txid),

@@ -28,6 +28,7 @@ pub use keys::AddressKind;
 
 use crate::follow::BlockRef;
 use crate::limits;
+use crate::verify::Returned;
 use keys::CoinKeys;
 use prune::Whole;
 use serde::Serialize;
@@ -442,6 +443,20 @@ impl OnchainWallet {
             .map(|known| known.tx_node.tx)
             .collect();
         counted.iter().for_each(|transaction| self.release(transaction, at));
+    }
+
+    /// Transactions that spend a coin of ours and that a block held, in no block any more, and counted with all the same.
+    pub fn returned(&self) -> Vec<Returned> {
+        let unconfirmed = self.wallet.transactions().filter(|known| !known.chain_position.is_confirmed());
+        let spends_ours = |transaction: &Transaction| {
+            let outputs = transaction.input.iter().filter_map(|input| self.output(input.previous_output));
+            outputs.into_iter().any(|output| self.is_ours(&output.script_pubkey))
+        };
+        let held = unconfirmed.map(|known| known.tx_node).filter(|node| !node.anchors.is_empty());
+        let ours = held.map(|node| node.tx).filter(|transaction| spends_ours(transaction));
+        let mut returned: Vec<Returned> = ours.map(Returned::new).collect();
+        returned.sort_by_key(Returned::txid);
+        returned
     }
 
     /// The transactions known to the wallet that spend an output of this one, which it need not know.

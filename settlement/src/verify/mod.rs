@@ -11,6 +11,7 @@ mod funding;
 mod funding_witness;
 mod handed_over;
 mod package;
+mod returned;
 mod transaction;
 
 use bitcoin::{Amount, Transaction, Txid};
@@ -22,6 +23,7 @@ pub use funding::{FundingFlaw, FundingRules, FundingTransaction};
 pub use funding_witness::FundingWitnessFlaw;
 pub use handed_over::{HandedOver, HandedOverFlaw};
 pub use package::{BumpJob, ChildJob, ParentSource, UnilateralJob};
+pub use returned::Returned;
 
 use crate::flaw::Flaw;
 

@@ -82,7 +82,7 @@ impl Rig {
     }
 
     /// Kills the desk and opens it from its snapshot and rows: equal to the one that lived on.
-    pub fn restart(&mut self) {
+    pub fn restart(&mut self) -> Told {
         let lived_on = self.desk.snapshot();
         let mut replay = self
             .snapshot
@@ -93,6 +93,7 @@ impl Rig {
         assert!(outcome.records.is_empty(), "opening again changes nothing");
         assert_eq!(desk.snapshot(), lived_on);
         self.desk = desk;
+        self.perform(outcome)
     }
 
     /// Replaces the rows so far by a snapshot.

@@ -39,8 +39,13 @@ impl Run {
             self.note("books", format_args!("{line}"));
         }
         let ledger = Ledger::new(&self.node);
-        for channel in channels {
-            self.tell_channel(&ledger, channel);
+        channels.iter().for_each(|channel| self.tell_channel(&ledger, channel));
+        if party == Party::Hub {
+            // It forgets what is closed; the wallets do not.
+            for (number, channel) in self.seen.values() {
+                self.note("books", format_args!("with {}:", Party::Wallet(*number)));
+                self.tell_channel(&ledger, channel);
+            }
         }
         for sent in ledger.sent_in_chain(self.label(party)) {
             let fee = self.node.fee_of(sent).unwrap_or_default();

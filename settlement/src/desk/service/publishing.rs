@@ -29,6 +29,7 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
                 Broadcast::Close(what) => publish(broadcaster, what, results),
                 Broadcast::Package(what) => publish(broadcaster, what, results),
                 Broadcast::HandedOver(what) => publish(broadcaster, what, results),
+                Broadcast::Returned(what) => publish(broadcaster, what, results),
             }
         }
     }

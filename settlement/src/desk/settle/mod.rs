@@ -243,6 +243,7 @@ impl Desk {
 
     /// What became of sending something. A fee that is too low is raised at the next look, at once for a while.
     pub fn note_published(&mut self, txid: Txid, result: &Result<Published, PublishError>) {
+        self.note_refused(txid, result.as_ref().err());
         let settling = &mut self.settling;
         let mut packages = settling.commitments.values_mut().chain(settling.bumps.values_mut());
         let paid = match packages.find(|package| package.parent == txid) {
@@ -386,7 +387,7 @@ impl Desk {
 
     /// Takes something off the list of what should be in the chain. What is in a block stays until it is final, in case
     /// the block is undone.
-    pub(super) fn unlist(&mut self, txid: Txid, outcome: &mut Outcome) {
+    pub(in crate::desk) fn unlist(&mut self, txid: Txid, outcome: &mut Outcome) {
         if self.listed.get(&txid) == Some(&None) {
             self.listed.remove(&txid);
             outcome.broadcasts.push(Broadcast::Forget(txid));
