@@ -336,12 +336,13 @@ impl Run {
         // It was told by when it must be there again.
         let channels = self.channels(number, false)?;
         let heights = channels.iter().map(|channel| channel.online_again_by_height);
-        self.owners[number].back_by = heights.filter(|height| *height > 0).min();
+        let back_by = heights.filter(|height| *height > 0).min();
         let away_ms = self.chance.people.within(1_000, 120_000);
         self.note("people", format_args!("wallet {number} goes away for {away_ms} ms"));
         self.say_wallet(number);
         self.wallets[number].kill(Cut::Kill, &mut self.chance.disk);
         self.net.wallet_died(number);
+        self.owners[number].back_by = Some(back_by.unwrap_or(u32::MAX));
         self.wallets[number].back_ms = self.clock.now_ms() + away_ms;
         Ok(())
     }

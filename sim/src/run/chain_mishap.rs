@@ -1,8 +1,8 @@
 //! What goes wrong with the chain: blocks that are undone right after a close, a rival transaction in their place, mempools
 //! that forget, miners who leave somebody out, nodes that are away.
 //!
-//! Nobody is kept from the chain for longer than the margins that parties keep before their deadlines: what they lose beyond
-//! that is nobody's fault but the chain's.
+//! Nobody is kept from the chain for longer than the margins that parties keep before their deadlines ([`super::hindrance`]):
+//! what they lose beyond that is nobody's fault but the chain's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,13 +10,12 @@ use std::sync::Arc;
 use bitcoin::{Block, FeeRate, OutPoint, Transaction, Txid, Weight};
 
 use super::Run;
+use super::hindrance::MOST_BLOCKS;
 use crate::audit::Party;
 use crate::chain::{Keep, Mine, Pressure, Submission};
 
 /// Reorganisations stay below the final depth of hub and wallets.
 const DEEPEST: u32 = 5;
-/// Blocks that a node may be away, or a miner may leave out somebody's transactions: fewer than `CLAIM_MARGIN_BLOCKS`.
-const AWAY_BLOCKS: u32 = 6;
 /// One block with a close in so many is undone.
 const UNDONE_CLOSES: u32 = 4;
 
@@ -47,9 +46,8 @@ const MISHAPS: [(ChainMishap, u32); 8] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Away {
     /// `None`: everybody's.
-    whose: Option<Party>,
+    pub(super) whose: Option<Party>,
     before_step: u64,
-    blocks: u32,
 }
 
 impl Away {
@@ -87,12 +85,15 @@ impl Run {
             }
             ChainMishap::HardlyRoom => {
                 // A miner who wants nobody's transactions, or hardly any.
-                let blocks = self.chance.faults.within(1, AWAY_BLOCKS.into());
+                let blocks =
+                    self.chance.faults.within(1, MOST_BLOCKS.into()).min(self.may_hinder(None).into());
                 let weight = Weight::from_wu(self.chance.faults.within(0, 4_000));
                 self.note("faults", format_args!("{blocks} blocks with hardly any room"));
                 for _ in 0..blocks {
                     self.node.mine(&Mine { weight_limit: weight, ..Mine::default() });
                     self.counts.blocks += 1;
+                    self.hinder(None);
+                    self.blocks_came(1);
                 }
             }
             ChainMishap::Censor => self.censor(),
@@ -108,6 +109,9 @@ impl Run {
 
     fn take_away(&mut self, whose: Option<Party>) {
         self.give_back_node();
+        if self.may_hinder(whose) == 0 {
+            return;
+        }
         match whose {
             None => {
                 self.note("faults", format_args!("bitcoind is away"));
@@ -119,7 +123,7 @@ impl Run {
             }
         }
         let before_step = self.spell().unwrap_or(0);
-        self.spells.away = Some(Away { whose, before_step, blocks: AWAY_BLOCKS });
+        self.spells.away = Some(Away { whose, before_step });
     }
 
     pub(super) fn give_back_node(&mut self) {
@@ -134,22 +138,6 @@ impl Run {
     pub(super) fn end_away(&mut self) {
         if self.spells.away.as_ref().is_some_and(|away| away.before_step <= self.counts.steps) {
             self.give_back_node();
-        }
-    }
-
-    /// So many blocks came: nobody misses more than is safe to miss.
-    pub(super) fn blocks_came(&mut self, blocks: u32) {
-        if let Some(away) = &mut self.spells.away {
-            away.blocks = away.blocks.saturating_sub(blocks);
-            if away.blocks == 0 {
-                self.give_back_node();
-            }
-        }
-        let (height, now) = (self.node.height(), self.clock.now_ms());
-        for (wallet, owner) in self.wallets.iter_mut().zip(&self.owners) {
-            if wallet.process.is_none() && owner.back_by.is_some_and(|back_by| back_by <= height) {
-                wallet.back_ms = wallet.back_ms.min(now);
-            }
         }
     }
 
@@ -216,13 +204,16 @@ impl Run {
     /// Somebody's transactions wait for some blocks, whatever they pay.
     fn censor(&mut self) {
         let party = self.somebody();
-        let blocks = self.chance.faults.within(1, AWAY_BLOCKS.into());
+        let blocks =
+            self.chance.faults.within(1, MOST_BLOCKS.into()).min(self.may_hinder(Some(party)).into());
         self.note("faults", format_args!("{blocks} blocks without anything of {party}'s"));
         let of_party = self.sent_by(party);
         let left_out = |transaction: &Transaction| of_party.contains(&transaction.compute_txid());
         for _ in 0..blocks {
             self.node.mine(&Mine { censor: Some(&left_out), ..Mine::default() });
             self.counts.blocks += 1;
+            self.hinder(Some(party));
+            self.blocks_came(1);
         }
     }
 }

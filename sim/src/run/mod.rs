@@ -6,6 +6,7 @@ mod calls;
 mod chain_mishap;
 mod climate;
 mod closing;
+mod hindrance;
 mod hostile;
 mod lag;
 mod lies;
@@ -43,6 +44,7 @@ use crate::process::{Call, HubPart, HubProcess, HubSetup, WalletPart, WalletProc
 use crate::report::{Counts, Failure, Outcome};
 use crate::seed::Chance;
 use climate::Climate;
+use hindrance::Hindrances;
 use lies::Lies;
 use mishap::Spells;
 use oddities::Oddities;
@@ -122,6 +124,7 @@ struct Run {
     stormy: bool,
     climate: Climate,
     spells: Spells,
+    hindrances: Hindrances,
     odd: Oddities,
     lost: Lost,
     traffic: Traffic,
@@ -215,6 +218,7 @@ impl Run {
             stormy: true,
             climate,
             spells: Spells::default(),
+            hindrances: Hindrances::default(),
             odd,
             lost: Lost::default(),
             traffic: Traffic::of(plan),
@@ -455,6 +459,7 @@ impl Run {
     fn start_wallet(&mut self, number: usize) -> Result<(), Broken> {
         self.note("people", format_args!("wallet {number} starts"));
         self.say_wallet(number);
+        self.owners[number].back_by = None;
         let bitcoind = self.bitcoind(Party::Wallet(number));
         let wallet = &mut self.wallets[number];
         wallet.start(&self.node, bitcoind, &mut self.chance.disk)?;
