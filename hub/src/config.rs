@@ -164,6 +164,8 @@ pub struct Settlement {
     pub breaker_window_blocks: u32,
     /// How long after a start commitments wait that no wallet confirmed.
     pub proof_wait_s: u64,
+    /// Addresses beyond the last used one that coins are found at.
+    pub address_gap: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]

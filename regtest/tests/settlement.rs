@@ -55,6 +55,7 @@ impl Party {
             network: Network::Regtest,
             master: Xpriv::new_master(NetworkKind::Test, &[5; 64]).unwrap(),
             addresses,
+            address_gap: settlement::limits::ADDRESS_GAP,
             start: memory.tip(),
         };
         let mut wallet = OnchainWallet::create(config).unwrap();

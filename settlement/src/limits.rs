@@ -68,9 +68,11 @@ pub const STANDARD_WEIGHT: Weight = Weight::from_wu(400_000);
 /// refuses a chain of more than 25 (31 allows 64 in a cluster).
 pub const MAX_UNCONFIRMED_CHAIN: usize = 24;
 
-/// Addresses beyond the last used one that coins are found at, by a wallet restored from its seed too. Claims that were
-/// made again took a new address each, and those of the older ones stay unused.
-pub const ONCHAIN_LOOKAHEAD: u32 = 200;
+/// Addresses beyond the last used one that coins are found at, by a wallet restored from its seed too, unless the
+/// configuration says otherwise. Claims that were made again took a new address each, and those of the older ones stay unused.
+pub const ADDRESS_GAP: u32 = 200;
+/// At least what others look for (BIP 44), and so many that deriving them all takes a second.
+pub const ADDRESS_GAPS: std::ops::RangeInclusive<u32> = 20..=10_000;
 
 /// Checkpoints kept in a snapshot of the on-chain wallet, a week of blocks; older ones stay only where one of our
 /// transactions is anchored. Transactions whose coins were all spent so long ago are left out. The final depth is below it.

@@ -69,6 +69,11 @@ stream_window = 500
 # under way goes on (1 to 1,073,741,824).
 headroom_mib = 64
 
+[onchain]
+# Addresses beyond the last used one that coins are found at (20 to 10,000). More after a restore if many were given out and never
+# paid.
+address_gap = 200
+
 [log]
 # What the daemon writes to standard error, e.g. "info" or "wallet=debug,info".
 filter = "info"
@@ -96,6 +101,8 @@ pub struct Config {
     pub payments: PaymentsConfig,
     #[serde(default)]
     pub disk: DiskConfig,
+    #[serde(default)]
+    pub onchain: OnchainConfig,
     #[serde(default)]
     pub log: LogConfig,
     #[serde(default)]
@@ -196,6 +203,18 @@ pub struct DiskConfig {
 impl Default for DiskConfig {
     fn default() -> Self {
         DiskConfig { headroom_mib: crate::limits::DISK_HEADROOM_MIB }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnchainConfig {
+    pub address_gap: u32,
+}
+
+impl Default for OnchainConfig {
+    fn default() -> Self {
+        OnchainConfig { address_gap: settlement::limits::ADDRESS_GAP }
     }
 }
 
@@ -394,6 +413,10 @@ fn check(path: &Path, config: Config) -> Result<Checked, ConfigError> {
     if wait > 600 {
         return Err(wrong("channels.proof_wait_seconds", &wait, "0 to 600"));
     }
+    let gap = config.onchain.address_gap;
+    if !settlement::limits::ADDRESS_GAPS.contains(&gap) {
+        return Err(wrong("onchain.address_gap", &gap, "20 to 10,000"));
+    }
     let exposure = config.channels.max_dust_htlc_exposure_msat;
     let policy = policy(&config.channels, amount("channels.max_dust_htlc_exposure_msat", exposure)?);
     Ok(Checked { network: Network::Regtest, hub, listen, settings, policy, config })
@@ -447,6 +470,7 @@ mod tests {
         assert_eq!(checked.config.channels.proof_wait_seconds, channels.proof_wait_seconds);
         assert_eq!(checked.config.payments.stream_window, PaymentsConfig::default().stream_window);
         assert_eq!(checked.config.disk.headroom_mib, DiskConfig::default().headroom_mib);
+        assert_eq!(checked.config.onchain.address_gap, OnchainConfig::default().address_gap);
     }
 
     fn given(key: &str, value: impl Into<toml::Value>) -> Override {
@@ -500,6 +524,7 @@ mod tests {
             ("minimum_depth = 1", "minimum_depth = 0", "channels.minimum_depth"),
             ("proof_wait_seconds = 60", "proof_wait_seconds = 601", "channels.proof_wait_seconds"),
             ("headroom_mib = 64", "headroom_mib = 0", "disk.headroom_mib"),
+            ("address_gap = 200", "address_gap = 19", "onchain.address_gap"),
         ] {
             let text = good().replacen(from, to, 1);
             let error = parse(Path::new("wallet.toml"), &text).unwrap_err().to_string();

@@ -418,6 +418,13 @@ static KEYS: &[Key] = &[
         |v| integer(v, 0..=600)
     ),
     key!(
+        "settlement.address_gap",
+        "200",
+        "Addresses beyond the last used one that coins are found at: more after a restore from words, if many were given out and never\npaid.",
+        settlement.address_gap,
+        |v| integer(v, 20..=10_000)
+    ),
+    key!(
         "journal.log_mib",
         "256",
         "Size of the input log above which snapshots are taken, in MiB. It bounds the time of a restart.",
@@ -531,6 +538,7 @@ pub(super) fn empty() -> Config {
             breaker_publications: 0,
             breaker_window_blocks: 0,
             proof_wait_s: 0,
+            address_gap: 0,
         },
         journal: JournalSizes { log_mib: 0, event_mib: 0, cache_mib: 0, headroom_mib: 0 },
     }

@@ -459,6 +459,7 @@ fn run(world: &World, host: &Host) -> (DeskHandle, JoinHandle<DeskEnd>) {
         network: Network::Regtest,
         master: seed.onchain_master(NetworkKind::Test),
         addresses: AddressKind::P2tr,
+        address_gap: settlement::limits::ADDRESS_GAP,
         final_depth: FINAL_DEPTH,
         fees: FeeBounds::new(FeeRate::from_sat_per_kwu(253), FeeRate::from_sat_per_kwu(125_000)).unwrap(),
         max_batch_tickets: 100,

@@ -71,6 +71,8 @@ pub struct DeskConfig {
     /// Master key of the on-chain coins.
     pub master: Xpriv,
     pub addresses: AddressKind,
+    /// Addresses beyond the last used one that coins are found at.
+    pub address_gap: u32,
     /// Confirmations after which nothing is expected to be undone.
     pub final_depth: u32,
     pub fees: FeeBounds,
@@ -161,6 +163,7 @@ impl Desk {
             network: config.network,
             master: config.master,
             addresses: config.addresses,
+            address_gap: config.address_gap,
             start,
         };
         let mut outcome = Outcome::default();

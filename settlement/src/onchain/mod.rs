@@ -27,7 +27,6 @@ pub use funding::{BuiltFunding, CoinChoice, FundingRequest};
 pub use keys::AddressKind;
 
 use crate::follow::BlockRef;
-use crate::limits;
 use crate::verify::Returned;
 use keys::CoinKeys;
 use prune::Whole;
@@ -49,6 +48,8 @@ pub struct OnchainConfig {
     pub master: Xpriv,
     /// Kind of addresses.
     pub addresses: AddressKind,
+    /// Addresses beyond the last used one that coins are found at; [`limits::ADDRESS_GAPS`].
+    pub address_gap: u32,
     /// Where a new wallet starts to look: no earlier block can hold a coin of ours. Ignored when loading.
     pub start: BlockRef,
 }
@@ -499,7 +500,7 @@ fn create_params(config: &OnchainConfig) -> CreateParams {
         }
     };
     // Scripts derived once are kept with the rest: a start does not derive them all again.
-    params.lookahead(limits::ONCHAIN_LOOKAHEAD).use_spk_cache(true)
+    params.lookahead(config.address_gap).use_spk_cache(true)
 }
 
 fn load_wallet(config: &OnchainConfig, state: ChangeSet) -> Result<Wallet, OnchainError> {
@@ -514,7 +515,7 @@ fn load_wallet(config: &OnchainConfig, state: ChangeSet) -> Result<Wallet, Oncha
             .descriptor(internal, Some(Bip86(master, internal))),
     };
     let mut wallet = params
-        .lookahead(limits::ONCHAIN_LOOKAHEAD)
+        .lookahead(config.address_gap)
         .use_spk_cache(true)
         .check_network(config.network)
         .load_wallet_no_persist(state)

@@ -11,6 +11,7 @@ use bitcoin::{
 
 use super::*;
 use crate::fees::FeeBounds;
+use crate::limits;
 
 fn genesis() -> BlockRef {
     BlockRef { height: 0, hash: bitcoin::constants::genesis_block(Network::Regtest).block_hash() }
@@ -18,7 +19,13 @@ fn genesis() -> BlockRef {
 
 fn config(addresses: AddressKind) -> OnchainConfig {
     let master = Xpriv::new_master(NetworkKind::Test, &[7; 32]).unwrap();
-    OnchainConfig { network: Network::Regtest, master, addresses, start: genesis() }
+    OnchainConfig {
+        network: Network::Regtest,
+        master,
+        addresses,
+        address_gap: limits::ADDRESS_GAP,
+        start: genesis(),
+    }
 }
 
 /// The wallet, its journal and a chain of blocks.

@@ -52,6 +52,7 @@ pub fn config() -> DeskConfig {
     DeskConfig {
         network: Network::Regtest,
         master: hub().onchain_master(NetworkKind::Test),
+        address_gap: settlement::limits::ADDRESS_GAP,
         addresses: AddressKind::P2tr,
         final_depth: FINAL_DEPTH,
         fees: FeeBounds::default(),

@@ -23,7 +23,7 @@ use settlement::pool::VerifyPool;
 use shard::Mail;
 use tokio::sync::mpsc;
 
-use super::{Call, Died, HubLine, Tasks, guarded};
+use super::{ADDRESS_GAP, Call, Died, HubLine, Tasks, guarded};
 use crate::audit::forwards::{Sight, Sights};
 use crate::chain::SimNode;
 use crate::disk::SimDisk;
@@ -52,10 +52,14 @@ impl HubSetup {
     /// The default configuration with three shards, and a disk without end.
     pub fn new(seed: [u8; 64]) -> Self {
         let flag = |key: &str, value: &str| ("sim".to_owned(), key.to_owned(), value.to_owned());
-        let flags =
-            vec![flag("shards.threads", "3"), flag("journal.event_mib", "1"), flag("journal.cache_mib", "4")];
+        let flags = vec![
+            flag("shards.threads", "3"),
+            flag("journal.event_mib", "1"),
+            flag("journal.cache_mib", "4"),
+            flag("settlement.address_gap", &ADDRESS_GAP.to_string()),
+        ];
         let config = hub::config::load(&Layers { flags, ..Layers::default() })
-            .expect("defaults and three flags within their ranges are a configuration");
+            .expect("defaults and four flags within their ranges are a configuration");
         HubSetup { seed, config, log_bytes: 64 * 1024, free: Arc::new(|| u64::MAX) }
     }
 

@@ -17,6 +17,9 @@ pub use lines::{HubEnd, HubLine, WalletEnd, WalletLine, hub_line, wallet_line};
 pub use tasks::{Call, Lost, Tasks};
 pub use wallet::{Dial, WalletPart, WalletProcess, WalletSetup};
 
+/// Addresses beyond the last used one that coins are found at. Deriving as many as a real wallet does takes half of a run's time.
+const ADDRESS_GAP: u32 = 50;
+
 /// A process ended although nobody asked it to: a fault of its disk, or of its logic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{who} died: {why}")]

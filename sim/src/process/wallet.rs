@@ -21,7 +21,7 @@ use settlement::pool::VerifyPool;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::{Call, Died, Lost, Tasks, WalletLine, guarded};
+use super::{ADDRESS_GAP, Call, Died, Lost, Tasks, WalletLine, guarded};
 use crate::chain::SimNode;
 use crate::disk::SimDisk;
 
@@ -72,7 +72,10 @@ fn defaults(hub: Point) -> Checked {
         bitcoind_url: "simulated".to_owned(),
         bitcoind_cookie: "none".to_owned(),
     });
-    ::wallet::config::parse(Path::new("(simulated)"), &text).expect("what init writes is a configuration")
+    let path = Path::new("(simulated)");
+    let mut checked = ::wallet::config::parse(path, &text).expect("what init writes is a configuration");
+    checked.config.onchain.address_gap = ADDRESS_GAP;
+    checked
 }
 
 /// What is turned by itself.

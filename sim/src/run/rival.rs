@@ -53,6 +53,7 @@ fn rival(node: &SimNode, seed: &[u8; 64], depth: u32, randomness: [u8; 32]) -> O
         network,
         master: SeedSigner::new(seed).onchain_master(network),
         addresses: AddressKind::P2tr,
+        address_gap: *settlement::limits::ADDRESS_GAPS.start(),
         start: BlockRef { height: 0, hash: genesis },
     };
     let mut wallet = OnchainWallet::create(config).ok()?;

@@ -207,6 +207,7 @@ fn desk_config(checked: &Checked, seed: &[u8; 64]) -> DeskConfig {
         network: checked.network,
         master: SeedSigner::new(seed).onchain_master(checked.network),
         addresses: AddressKind::P2wpkh,
+        address_gap: checked.config.onchain.address_gap,
         final_depth: FINAL_DEPTH,
         fees: settlement::fees::FeeBounds::default(),
         max_batch_tickets: 1,
