@@ -8,10 +8,11 @@ use proto::wallet::v1::wallet_server::Wallet;
 use tonic::Request;
 
 use super::Run;
-use super::seats::Line;
+use super::seats::{Character, Line, Seat};
 use crate::audit::chain::LEFT_LYING;
 use crate::audit::{Broken, Party};
 use crate::plan::Fault;
+use crate::process::WalletProcess;
 
 /// Blocks within which every channel ends: delays, final depths, second stages.
 const CLOSING_BLOCKS: u32 = 700;
@@ -86,7 +87,7 @@ impl Run {
     }
 
     /// It cheated, and meets nobody any more.
-    fn is_gone(&self, number: usize) -> bool {
+    pub(super) fn is_gone(&self, number: usize) -> bool {
         let wallet = &self.wallets[number];
         !wallet.is_honest() && wallet.line == Line::Cut
     }
@@ -139,8 +140,19 @@ impl Run {
         for request in waits_for_a_person(&channels, blocks) {
             self.ask_operator(|operator| async move { operator.bump(Request::new(request)).await })?;
         }
-        channels.retain(|channel| may_yet_end(channel) && !is_crumbs(channel));
+        channels
+            .retain(|channel| may_yet_end(channel) && !is_crumbs(channel) && !self.waits_in_vain(channel));
         Ok(channels)
+    }
+
+    /// A hub that forgot what it revoked may not close it alone, and who could is gone for good.
+    fn waits_in_vain(&self, channel: &pb::Channel) -> bool {
+        let closing = channel.onchain.as_ref();
+        let waits = closing.is_some_and(|closing| closing.awaits() == pb::OnchainAwaits::PeerCommitment);
+        let is_peer =
+            |wallet: &Seat<WalletProcess>| wallet.setup.node_id().as_bytes()[..] == channel.node_key[..];
+        let peer = self.wallets.iter().position(is_peer);
+        self.hub.character == Character::Forgetful && waits && peer.is_some_and(|number| self.is_gone(number))
     }
 }
 
@@ -150,12 +162,19 @@ fn may_yet_end(channel: &pb::Channel) -> bool {
     channel.funded_locally || channel.confirmations > 0 || channel.local_msat > 0
 }
 
-/// What is left of it is worth less than it costs, and is given up after a week without company.
+/// What is left of it is worth less than it costs, and is given up after a week without company. What is the payer's again, and
+/// lies there because its claim costs as much, or because the payer is gone, keeps nothing open.
 fn is_crumbs(channel: &pb::Channel) -> bool {
     let Some(onchain) = channel.onchain.as_ref().filter(|onchain| onchain.r#final) else { return false };
-    let left = onchain.outputs.iter().filter(|output| output.stage() != pb::OnchainStage::Final);
-    left.into_iter()
-        .all(|output| output.stage() == pb::OnchainStage::TooDear && output.value_sat < LEFT_LYING.to_sat())
+    let mut crumbs = false;
+    onchain.outputs.iter().all(|output| match output.stage() {
+        pb::OnchainStage::TooDear => {
+            crumbs = true;
+            output.value_sat < LEFT_LYING.to_sat()
+        }
+        pb::OnchainStage::Final | pb::OnchainStage::AwaitsPreimage => true,
+        _ => false,
+    }) && crumbs
 }
 
 /// A person pays for commitments that are not worth their fee to the program.
