@@ -99,6 +99,8 @@ pub enum Next {
     Given {
         request: pb::CreateInvoiceRequest,
         payment_hash: Vec<u8>,
+        /// Whoever pays it before then is not told that there is none. Who holds payments may refuse them.
+        until_ms: Option<u64>,
     },
     /// A channel begins, and will be remembered.
     Opened {
@@ -136,16 +138,11 @@ impl Asked {
                 Some(Some(answer)) => {
                     let payment_hash = answer.payment_hash.to_vec();
                     let pay = Next::Pay { payer, invoice: answer.invoice };
-                    let then = match hold {
-                        Hold::No => {
-                            if let Ok(hash) = <[u8; 32]>::try_from(answer.payment_hash.as_ref()) {
-                                books.invoice_given(hash, answer.expires_at_ms);
-                            }
-                            vec![pay]
-                        }
-                        Hold::Yes => vec![pay, Next::Held { payment_hash: payment_hash.clone() }],
+                    let (then, until_ms) = match hold {
+                        Hold::No => (vec![pay], Some(answer.expires_at_ms)),
+                        Hold::Yes => (vec![pay, Next::Held { payment_hash: payment_hash.clone() }], None),
                     };
-                    let given = std::iter::once(Next::Given { request, payment_hash });
+                    let given = std::iter::once(Next::Given { request, payment_hash, until_ms });
                     Next::Several(given.chain(then).collect())
                 }
             }),
