@@ -11,12 +11,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bitcoin::{Block, BlockHash};
+use channel::claim::OnchainPlan;
 use channel::event::Command;
 use channel::ids::OwnerId;
 use common::hub;
-use common::rig::{FINAL_DEPTH, config};
-use settlement::desk::service::{DeskHost, DeskService, Stopping};
-use settlement::desk::{Desk, DeskReport, DeskRequest, Replay};
+use common::pair::{End, Pair};
+use common::rig::{FINAL_DEPTH, Rig, config};
+use common::settling::channel;
+use settlement::desk::service::{DeskHandle, DeskHost, DeskService, Stopping};
+use settlement::desk::{CommitmentState, Desk, DeskConfig, DeskReport, DeskRequest, Replay};
 use settlement::follow::{BlockRef, BlockSource, ChainMemory, SourceTip};
 use settlement::pool::VerifyPool;
 use settlement::rpc::{Auth, RpcClient, RpcConfig, RpcError};
@@ -115,4 +118,56 @@ async fn a_node_that_hangs_is_not_asked_for_a_feerate_at_every_request() {
         asked += 1;
     }
     assert!(asked <= 1, "asked {asked} times");
+}
+
+/// Stands at its node's tip for ever.
+struct AtTip(BlockRef);
+
+impl BlockSource for AtTip {
+    async fn tip(&self) -> Result<SourceTip, RpcError> {
+        std::future::pending().await
+    }
+    async fn hashes(&self, _: Range<u32>) -> Result<Vec<BlockHash>, RpcError> {
+        Ok(vec![self.0.hash])
+    }
+    async fn block(&self, _: BlockHash) -> Result<Arc<Block>, RpcError> {
+        std::future::pending().await
+    }
+    async fn wait(&self, _: BlockHash) -> Result<(), RpcError> {
+        std::future::pending().await
+    }
+    async fn check(&self) -> Result<(), RpcError> {
+        Ok(())
+    }
+}
+
+/// What the desk says of a channel's commitment a while after it was asked to publish it, far less than peers have to
+/// prove it old.
+async fn asked_to_publish(desk: &DeskHandle, plan: OnchainPlan) -> CommitmentState {
+    let owner = plan.owner;
+    desk.request(owner, DeskRequest::Plan(Box::new(plan)));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let statuses = desk.onchain_statuses().await.unwrap();
+    let status = statuses.into_iter().find(|status| status.owner == owner).unwrap();
+    status.commitment.unwrap().state
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_proof_holds_nothing_else_up() {
+    let mut rig = Rig::with(DeskConfig { proof_wait: Duration::from_secs(60), ..config() });
+    (0..2).for_each(|_| rig.receive(30_000));
+    let (unproven, proven) = (channel(&mut rig, 1), channel(&mut rig, 2));
+    let plan = |pair: &Pair, proven_current: bool| {
+        let mut job = pair.publish(&pair.commitment(End::Hub, 7, &[]), None);
+        job.proven_current = proven_current;
+        pair.plan(Some(job), vec![])
+    };
+    let (source, rpc) = (AtTip(rig.tip()), client("127.0.0.1:1".into()));
+    let (service, desk) = DeskService::new(rig.desk, Host, rpc, source, Duration::ZERO);
+    let running = tokio::spawn(service.run(Default::default()));
+    assert_eq!(asked_to_publish(&desk, plan(&unproven, false)).await, CommitmentState::AwaitsProof);
+    let state = asked_to_publish(&desk, plan(&proven, true)).await;
+    assert!(matches!(state, CommitmentState::Sent { .. }), "{state:?}");
+    desk.stop().await.unwrap();
+    running.await.unwrap();
 }

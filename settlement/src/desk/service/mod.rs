@@ -179,7 +179,7 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
                     self.broadcast(broadcasts, &results);
                     self.resubmit(&results);
                     let _ = taken.send(());
-                    settle_due.get_or_insert_with(|| Instant::now() + limits::SETTLE_WAIT);
+                    settle_due = sooner(settle_due, Some(limits::SETTLE_WAIT));
                 }
                 () = tokio::time::sleep_until(wake) => {
                     let due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
@@ -207,14 +207,9 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
             if batch_due.is_none() && self.desk.batch_wanted() {
                 batch_due = Some(Instant::now() + self.batch_wait);
             }
-            if settle_due.is_none() {
-                let wait = if self.desk.settle_wanted() {
-                    Some(limits::SETTLE_WAIT)
-                } else {
-                    self.desk.looks_again_in()
-                };
-                settle_due = wait.map(|wait| Instant::now() + wait);
-            }
+            // A commitment may wait for a peer's proof for minutes: claims do not wait with it.
+            let wanted = self.desk.settle_wanted().then_some(limits::SETTLE_WAIT);
+            settle_due = sooner(settle_due, wanted.or_else(|| self.desk.looks_again_in()));
         }
     }
 
@@ -400,6 +395,12 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
         let patient = self.patient.estimate_or_last(&self.rpc, limits::PATIENT_TARGET_BLOCKS).await;
         Moment { estimates: Estimates { urgent, usual: moment.feerate, patient }, ..moment }
     }
+}
+
+/// What is due already, or after this wait if that is earlier.
+fn sooner(due: Option<Instant>, wait: Option<Duration>) -> Option<Instant> {
+    let other = wait.map(|wait| Instant::now() + wait);
+    due.into_iter().chain(other).min()
 }
 
 /// A step of the chain on its way to the desk.
