@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use prost::Message;
 use proto::hub::v1::Frame;
+use proto::hub::v1::channel_message::Kind as MessageKind;
+use proto::hub::v1::frame::Kind as FrameKind;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tonic::Status;
@@ -111,6 +113,8 @@ struct Link {
     /// Nothing arrives before this time.
     stalled_until_ms: u64,
     added: Vec<SentAdd>,
+    /// Fees that the wallet agreed to, with their channels.
+    agreed: Vec<(Bytes, u64)>,
 }
 
 /// An HTLC that the hub added, over a connection that began at a height.
@@ -134,6 +138,8 @@ pub struct Net {
     overheard: Vec<(LinkId, Bytes)>,
     /// HTLCs that the hub added, since somebody looked.
     added: Vec<HubAdded>,
+    /// What a wallet agreed to pay for a channel's close, in satoshi: by its last ticket.
+    agreed: BTreeMap<(usize, Bytes), u64>,
 }
 
 impl Net {
@@ -148,6 +154,7 @@ impl Net {
             overhears: BTreeSet::new(),
             overheard: Vec::new(),
             added: Vec::new(),
+            agreed: BTreeMap::new(),
         }
     }
 
@@ -203,6 +210,7 @@ impl Net {
             down: Pipe::default(),
             stalled_until_ms: 0,
             added: Vec::new(),
+            agreed: Vec::new(),
         };
         self.links.insert(id, link);
         self.chronicle.note(format_args!("link {} of wallet {wallet}", id.0));
@@ -229,6 +237,7 @@ impl Net {
         let mut moved = link.take(now_ms, self.weather, &mut self.chance, &mut self.tampers);
         let (wallet, began_at) = (link.wallet, link.began_at);
         self.added.extend(link.added.drain(..).map(|add| HubAdded { wallet, began_at, add }));
+        self.agreed.extend(link.agreed.drain(..).map(|(channel, fee)| ((wallet, channel), fee)));
         if now_ms >= link.stalled_until_ms {
             let overhears = speakers.map(|speaker| self.overhears.contains(&speaker));
             let mut arrived = |way: Way, bytes: &Bytes| {
@@ -263,6 +272,11 @@ impl Net {
     /// What the hub added since this was asked.
     pub fn take_added(&mut self) -> Vec<HubAdded> {
         std::mem::take(&mut self.added)
+    }
+
+    /// What this wallet agreed to pay for the close of this channel, in satoshi.
+    pub fn agreed_fee(&self, wallet: usize, channel_id: &Bytes) -> Option<u64> {
+        self.agreed.get(&(wallet, channel_id.clone())).copied()
     }
 
     /// When something arrives next, of what is on its way.
@@ -324,6 +338,7 @@ impl Link {
         {
             match end.from_wallet.try_recv() {
                 Ok(frame) => {
+                    self.agreed.extend(tickets_of(&frame));
                     let frames = said(tampers.get_mut(&Speaker::Wallet(self.wallet)), frame);
                     frames.iter().for_each(|frame| self.up.carry(frame, now_ms, weather, chance));
                 }
@@ -375,6 +390,23 @@ impl Link {
     fn is_over(&self) -> bool {
         self.at_hub.is_none() && self.at_wallet.is_none()
     }
+}
+
+/// The fees of a frame's tickets, with their channels.
+fn tickets_of(frame: &Frame) -> impl Iterator<Item = (Bytes, u64)> + '_ {
+    let batch = match &frame.kind {
+        Some(FrameKind::Batch(batch)) => Some(batch),
+        Some(_) | None => None,
+    };
+    let channels = batch.into_iter().flat_map(|batch| &batch.channels);
+    channels.flat_map(|channel| {
+        channel.messages.iter().filter_map(|message| match &message.kind {
+            Some(MessageKind::ClosingTicket(ticket)) => {
+                Some((channel.channel_id.clone(), ticket.terms.as_ref()?.fee_sat))
+            }
+            Some(_) | None => None,
+        })
+    })
 }
 
 fn said(tamper: Option<&mut Tamper>, frame: Frame) -> Vec<Frame> {

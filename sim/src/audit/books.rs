@@ -76,6 +76,8 @@ impl Payment {
 pub struct Stream {
     pub payer: Option<(usize, u64)>,
     pub payee: Option<(usize, u64)>,
+    /// What the payer paid the hub for it, at most.
+    pub fees_msat: u64,
 }
 
 /// The auditor's own books.
@@ -166,9 +168,17 @@ impl Books {
         Ok(())
     }
 
-    /// What a payer of a stream says is settled: it may only rise.
-    pub fn stream_payer_says(&mut self, wallet: usize, id: [u8; 16], msat: u64) -> Result<(), Broken> {
-        raise(&mut self.streams.entry(id).or_default().payer, wallet, msat, &id)
+    /// What a payer of a stream says is settled: it may only rise. `fees_msat`: what the hub asked for that, at most.
+    pub fn stream_payer_says(
+        &mut self,
+        wallet: usize,
+        id: [u8; 16],
+        msat: u64,
+        fees_msat: u64,
+    ) -> Result<(), Broken> {
+        let stream = self.streams.entry(id).or_default();
+        stream.fees_msat = fees_msat;
+        raise(&mut stream.payer, wallet, msat, &id)
     }
 
     /// What a payee of a stream says it has: it may only rise.
@@ -244,7 +254,9 @@ impl Books {
             }
         }
         for stream in self.streams.values() {
-            net -= stream.payer.filter(|(who, _)| *who == wallet).map_or(0, |(_, msat)| i128::from(msat));
+            if let Some((_, msat)) = stream.payer.filter(|(who, _)| *who == wallet) {
+                net -= i128::from(msat) + i128::from(stream.fees_msat);
+            }
             net += stream.payee.filter(|(who, _)| *who == wallet).map_or(0, |(_, msat)| i128::from(msat));
         }
         net
@@ -260,9 +272,12 @@ impl Books {
                 lines.push(format!("payment {}: payers {payers:?}, payee {payee:?}", hex::encode(hash)));
             }
         }
-        for (id, Stream { payer, payee }) in &self.streams {
+        for (id, Stream { payer, payee, fees_msat }) in &self.streams {
             if [payer, payee].into_iter().flatten().any(|(wallet, _)| has_part(*wallet)) {
-                lines.push(format!("stream {}: payer {payer:?}, payee {payee:?}", hex::encode(id)));
+                lines.push(format!(
+                    "stream {}: payer {payer:?}, fees {fees_msat} msat at most, payee {payee:?}",
+                    hex::encode(id)
+                ));
             }
         }
         lines
@@ -379,10 +394,10 @@ mod tests {
         let mut books = Books::default();
         books.payer_says(0, hash(), settled(5, 1), &PREIMAGE).unwrap();
         books.payee_says(1, hash(), settled(5, 0)).unwrap();
-        books.stream_payer_says(0, [1; 16], 3).unwrap();
+        books.stream_payer_says(0, [1; 16], 3, 2).unwrap();
         books.stream_payee_says(1, [1; 16], 3).unwrap();
         books.stream_payee_says(1, [1; 16], 2).unwrap_err();
-        assert_eq!((books.wallet_net_msat(0), books.wallet_net_msat(1)), (-9, 8));
+        assert_eq!((books.wallet_net_msat(0), books.wallet_net_msat(1)), (-11, 8));
         assert_eq!(books.hub_net_msat(|_| true), 1);
         assert_eq!(books.hub_net_msat(|wallet| wallet == 0), 0);
     }

@@ -68,12 +68,6 @@ impl Ledger {
         senders.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" and ")
     }
 
-    /// What this party sent and the chain holds.
-    pub fn sent_in_chain<'a>(&'a self, label: &'a str) -> impl Iterator<Item = Txid> + 'a {
-        let txids = self.senders.iter().filter(|(_, labels)| labels.contains(label)).map(|(txid, _)| *txid);
-        txids.filter(|txid| self.is_confirmed(*txid))
-    }
-
     /// Whether it is an HTLC transaction, which a delayed claim follows: their version is 3, like that of all that concerns
     /// commitments, and each output answers an input.
     pub fn is_second_stage(&self, txid: Txid) -> bool {

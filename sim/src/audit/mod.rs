@@ -1,7 +1,9 @@
 //! The auditor. It believes nobody: its books hold what parties were promised and what the chain holds.
 
+pub mod accounts;
 pub mod books;
 pub mod chain;
+pub mod coins;
 pub mod forwards;
 pub mod watch;
 

@@ -86,6 +86,11 @@ impl Run {
         Ok(left)
     }
 
+    /// With a hub that is gone for good nobody publishes what is worth nothing to it.
+    pub(super) fn is_left_open(&self, channel: &pb::Channel) -> bool {
+        self.hub.line == Line::Cut && channel.local_msat < WORTH_CLOSING_MSAT
+    }
+
     /// It cheated, and meets nobody any more.
     pub(super) fn is_gone(&self, number: usize) -> bool {
         let wallet = &self.wallets[number];
@@ -97,11 +102,7 @@ impl Run {
         self.hear_wallet(number, &channels)?;
         self.look_at_closing(Party::Wallet(number), &channels, blocks)?;
         channels.retain(may_yet_end);
-        if self.hub.line == Line::Cut {
-            // With a hub that is gone for good nobody publishes what is worth nothing to it.
-            channels.retain(|channel| channel.local_msat >= WORTH_CLOSING_MSAT);
-        }
-        channels.retain(may_yet_end);
+        channels.retain(|channel| !self.is_left_open(channel));
         let closes = CLOSES_AT.contains(&blocks);
         for channel in channels.iter().filter(|_| closes) {
             let request = wallet_pb::CloseChannelRequest {

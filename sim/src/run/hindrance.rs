@@ -67,6 +67,12 @@ impl Run {
                     self.give_back_node();
                 }
             }
+            if let Some(party) = self.without_bitcoind() {
+                self.hinder(Some(party));
+                if self.may_hinder(Some(party)) == 0 {
+                    self.find_bitcoind();
+                }
+            }
             for number in 0..self.wallets.len() {
                 self.miss_block(number);
             }

@@ -6,6 +6,7 @@ mod calls;
 mod chain_mishap;
 mod climate;
 mod closing;
+mod due;
 mod hindrance;
 mod hostile;
 mod lag;

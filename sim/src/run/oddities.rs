@@ -16,7 +16,7 @@ use super::Run;
 use super::calls::WithChannels;
 use super::seats::Character;
 use super::strange::{self, Known};
-use crate::audit::Broken;
+use crate::audit::{Broken, Party};
 use crate::net::Speaker;
 use crate::plan::{Fault, Plan};
 use crate::seed::Chance;
@@ -49,6 +49,8 @@ pub struct Oddities {
     crowded: Option<(usize, u64)>,
     /// Bytes free beside each journal, in the same order.
     rooms: Vec<Arc<AtomicU64>>,
+    /// What the operator asked for payments before it changed that: a base in msat, and millionths.
+    pub rates: Vec<(u64, u32)>,
 }
 
 /// One of them.
@@ -100,6 +102,7 @@ impl Oddities {
             slow: None,
             crowded: None,
             rooms: Vec::new(),
+            rates: Vec::new(),
         }
     }
 
@@ -355,8 +358,9 @@ impl Run {
         if self.hub.character != Character::Honest {
             return Ok(());
         }
-        let chance = &mut self.odd.chance;
         let config = &mut self.hub.setup.config;
+        self.odd.rates.push((config.policy.fee_base_msat, config.policy.fee_ppm));
+        let chance = &mut self.odd.chance;
         config.policy.fee_base_msat = chance.within(0, 2_000);
         config.policy.fee_ppm = u32::try_from(chance.within(0, 5_000)).unwrap_or(0);
         config.policy.minimum_depth = u32::try_from(chance.within(1, 4)).unwrap_or(1);
@@ -384,13 +388,25 @@ impl Run {
         }
         let who = self.odd.chance.below(self.wallets.len() + 1);
         let until = self.clock.now_ms() + self.odd.chance.within(OUTAGE_MS.0, OUTAGE_MS.1);
+        if self.may_hinder(Some(self.party_of(who))) == 0 {
+            return;
+        }
         self.odd.outage = Some((who, until));
         let name = self.name_of(who);
         self.note("faults", format_args!("bitcoind of {name} is away"));
         self.node.set_down(&name, true);
     }
 
-    fn find_bitcoind(&mut self) {
+    /// The one party whose bitcoind is away, if any is.
+    pub(super) fn without_bitcoind(&self) -> Option<Party> {
+        self.odd.outage.map(|(who, _)| self.party_of(who))
+    }
+
+    fn party_of(&self, who: usize) -> Party {
+        if who < self.wallets.len() { Party::Wallet(who) } else { Party::Hub }
+    }
+
+    pub(super) fn find_bitcoind(&mut self) {
         let Some((who, _)) = self.odd.outage.take() else { return };
         let name = self.name_of(who);
         self.note("faults", format_args!("bitcoind of {name} is back"));

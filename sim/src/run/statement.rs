@@ -5,35 +5,42 @@ use bitcoin::{OutPoint, Txid};
 use proto::hub::v1 as pb;
 
 use super::Run;
-use super::windup::funding_of;
+use super::due::funding_of;
+use crate::audit::accounts::Accounts;
 use crate::audit::chain::{Ledger, is_commitment};
 use crate::audit::{Broken, Party};
 
 const MSAT: i128 = 1_000;
-/// Each channel's last satoshi may be shared.
-const SHARED_MSAT: i128 = 20 * MSAT;
 /// Transactions that an output is followed through: a commitment, its HTLC transaction, the claim of that.
 const STAGES: usize = 3;
 
 impl Run {
-    /// Whether this party found what is due, both on the chain in the end.
+    /// Whether this party found what is due, both on the chain in the end: what it was given, what `net_msat` says it gained by
+    /// payments, and what the chain took.
     pub(super) fn check_due(
         &self,
         party: Party,
         found_sat: u64,
-        due_msat: i128,
+        net_msat: i128,
+        accounts: &Accounts,
         channels: &[pb::Channel],
     ) -> Result<(), Broken> {
-        let found = i128::from(found_sat) * MSAT;
-        if found + SHARED_MSAT >= due_msat {
+        let given = i128::from(self.books.given(party).to_sat());
+        let (found, cost) = (i128::from(found_sat) * MSAT, accounts.total_sat(party));
+        let due = (given + cost) * MSAT + net_msat;
+        if found >= due {
             return Ok(());
         }
-        self.tell_statement(party, channels);
-        let what = format!("{party} has {found} msat, and {due_msat} are due");
+        self.tell_statement(party, accounts, channels);
+        let held = accounts.held(party).to_sat();
+        let what = format!(
+            "{party} has {found} msat, and {due} are due: given {given} sat, net {net_msat} msat, by the chain {cost} \
+             sat; the chain holds {held} sat of its coins"
+        );
         Err(Broken::new("everybody honest has its due", what))
     }
 
-    fn tell_statement(&self, party: Party, channels: &[pb::Channel]) {
+    fn tell_statement(&self, party: Party, accounts: &Accounts, channels: &[pb::Channel]) {
         self.note("books", format_args!("{party} was given {}", self.books.given(party)));
         for line in self.books.promised(party) {
             self.note("books", format_args!("{line}"));
@@ -47,9 +54,8 @@ impl Run {
                 self.tell_channel(&ledger, channel);
             }
         }
-        for sent in ledger.sent_in_chain(self.label(party)) {
-            let fee = self.node.fee_of(sent).unwrap_or_default();
-            self.note("books", format_args!("{party} sent {sent}, fee {fee}"));
+        for entry in accounts.of(party) {
+            self.note("books", format_args!("{party}: {:?} {} sat, {}", entry.cause, entry.sat, entry.txid));
         }
     }
 

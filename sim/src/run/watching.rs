@@ -285,7 +285,8 @@ impl Run {
             };
             match stream.direction() {
                 wallet_pb::PaymentDirection::Sent => {
-                    self.books.stream_payer_says(number, id, stream.settled_msat)?;
+                    let fees_msat = self.dearest_fee_msat(stream.amount_msat).saturating_mul(stream.settled);
+                    self.books.stream_payer_says(number, id, stream.settled_msat, fees_msat)?;
                 }
                 wallet_pb::PaymentDirection::Received => {
                     self.books.stream_payee_says(number, id, stream.settled_msat)?;
