@@ -17,6 +17,8 @@ use crate::shrink::shrink;
 
 /// Most characters of a failure that are told at once; the report tells the first one whole.
 const LONGEST: usize = 300;
+/// A pair that so many runs met, or fewer, is told of with their number.
+const SELDOM: u64 = 4;
 
 /// Runs the real hub and real wallets on a simulated disk, network, chain and clock, with people who are honest or hostile,
 /// and an auditor who believes nobody. Each run is decided by its seed alone.
@@ -53,7 +55,7 @@ pub struct Args {
     /// Looks for the shortest run that fails as the first failing one did.
     #[arg(long)]
     shrink: bool,
-    /// Lists pairs of phase and event that no run visited, and those that none can, with the reasons.
+    /// Lists pairs of phase and event that no run visited, or hardly any, and those that none can, with the reasons.
     #[arg(long)]
     pairs: bool,
     /// Goes on after a failure.
@@ -85,6 +87,9 @@ pub fn main() -> ExitCode {
         print!("{}", report.to_text(60));
         if args.pairs {
             report.missing().iter().for_each(|(phase, event)| println!("not visited: {phase} <- {event}"));
+            for ((phase, event), runs) in report.seldom(SELDOM) {
+                println!("in {runs} runs: {phase} <- {event}");
+            }
             coverage::unreachable().for_each(|line| println!("unreachable: {line}"));
         }
     }

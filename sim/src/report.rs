@@ -46,6 +46,7 @@ pub struct Failure {
 pub struct Report {
     seeds: u64,
     counts: Counts,
+    /// In how many runs each was met.
     pairs: BTreeMap<Pair, u64>,
     engine: sha256::HashEngine,
     failed: Vec<Outcome>,
@@ -74,8 +75,8 @@ impl Report {
         self.counts.reorgs += reorgs;
         self.counts.cheats_punished += cheats_punished;
         self.counts.blocks += blocks;
-        for (pair, count) in &outcome.pairs {
-            *self.pairs.entry(*pair).or_default() += count;
+        for pair in outcome.pairs.keys() {
+            *self.pairs.entry(*pair).or_default() += 1;
         }
         self.engine.input(&outcome.hash);
         if outcome.failure.is_some() {
@@ -161,6 +162,11 @@ impl Report {
         }
         let _ = writeln!(text, "\n{}\nagain: {}", failure.broken, outcome.plan.command());
         text
+    }
+
+    /// The pairs that so many runs met at most, but at least one.
+    pub fn seldom(&self, most: u64) -> Vec<(Pair, u64)> {
+        self.pairs.iter().filter(|(_, runs)| **runs <= most).map(|(pair, runs)| (*pair, *runs)).collect()
     }
 
     /// The pairs that can be reached and were not.
