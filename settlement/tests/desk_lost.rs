@@ -10,7 +10,7 @@ use channel::event::{ChainEvent, Command};
 use channel::ids::OwnerId;
 use common::pair::{End, Pair};
 use common::rig::{FINAL_DEPTH, Rig, Told, batch_of, frozen_as, moment};
-use common::settling::{channel, give, package, settle};
+use common::settling::{at_feerate, channel, give, package, settle, settle_at};
 use common::{Shape, sat};
 use settlement::broadcast::PublishError;
 use settlement::desk::{Broadcast, DeskRequest};
@@ -45,18 +45,7 @@ fn a_funding_that_rests_on_what_a_reorganisation_replaced_never_confirms_and_its
         let mut rig = Rig::new();
         rig.receive(2_000_000);
         let (pair, child) = closed(&mut rig);
-        let opening = OwnerId(77);
-        let output = TxOut {
-            value: sat(500_000),
-            script_pubkey: ScriptBuf::new_p2wsh(&WScriptHash::from_byte_array([9; 32])),
-        };
-        let told = rig.ask(opening, DeskRequest::BuildFunding { output: output.clone(), reserve_coin: None });
-        let [(_, Command::FundingBuilt { transaction, output_index })] = &told.commands[..] else {
-            panic!("{told:?}")
-        };
-        assert_eq!(transaction.input[0].previous_output.txid, child.compute_txid());
-        let outpoint = OutPoint { txid: transaction.compute_txid(), vout: *output_index };
-        rig.ask(opening, DeskRequest::WatchFunding { outpoint, output, minimum_depth: 1 });
+        let (opening, transaction) = open_with(&mut rig, &child);
         let broadcast = DeskRequest::BroadcastFunding { transaction: transaction.clone() };
         if !built_only {
             rig.ask(opening, broadcast.clone());
@@ -188,4 +177,54 @@ fn returned(told: &Told) -> Vec<&Transaction> {
         if let Broadcast::Returned(what) = what { Some(what.transaction()) } else { None }
     }
     told.broadcasts.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_funding_that_rests_on_a_child_that_was_made_anew_never_confirms() {
+    for restarted in [false, true] {
+        let mut rig = Rig::new();
+        rig.receive(2_000_000);
+        let (pair, child) = closed(&mut rig);
+        let (opening, transaction) = open_with(&mut rig, &child);
+        let broadcast = DeskRequest::BroadcastFunding { transaction };
+        rig.ask(opening, broadcast.clone());
+        rig.unmine();
+        publishes_again(&mut rig, &pair);
+        if restarted {
+            rig.restart();
+            publishes_again(&mut rig, &pair);
+            rig.ask(opening, broadcast);
+        }
+        let (parent, other) = package(&settle_at(&mut rig, &at_feerate(5_000)));
+        assert_ne!(other, child, "blocks are dearer now");
+        rig.mine(vec![parent, other.clone()]);
+        give(&mut rig, pair.plan(None, vec![]));
+        let mut told = Vec::new();
+        for _ in 1..FINAL_DEPTH {
+            assert!(told.is_empty(), "not before the other one is final");
+            let commands = rig.mine(vec![]).commands.into_iter();
+            told.extend(commands.filter(|(owner, _)| *owner == opening).map(|(_, command)| command));
+            settle(&mut rig);
+        }
+        assert!(
+            matches!(told[..], [Command::Chain(ChainEvent::FundingNeverConfirms { .. })]),
+            "{restarted}: {told:?}"
+        );
+        assert_eq!(balance(&rig), (other.output[0].value, Amount::ZERO), "{restarted}");
+    }
+}
+
+/// An opening whose funding, not published yet, spends the child's change.
+fn open_with(rig: &mut Rig, child: &Transaction) -> (OwnerId, Transaction) {
+    let opening = OwnerId(77);
+    let script_pubkey = ScriptBuf::new_p2wsh(&WScriptHash::from_byte_array([9; 32]));
+    let output = TxOut { value: sat(500_000), script_pubkey };
+    let told = rig.ask(opening, DeskRequest::BuildFunding { output: output.clone(), reserve_coin: None });
+    let [(_, Command::FundingBuilt { transaction, output_index })] = &told.commands[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(transaction.input[0].previous_output.txid, child.compute_txid());
+    let outpoint = OutPoint { txid: transaction.compute_txid(), vout: *output_index };
+    rig.ask(opening, DeskRequest::WatchFunding { outpoint, output, minimum_depth: 1 });
+    (opening, transaction.clone())
 }

@@ -58,7 +58,7 @@ impl Desk {
     pub(super) fn lose_rivals(&mut self, news: &mut News) -> BTreeSet<Txid> {
         let mut all: BTreeSet<Txid> =
             news.impossible.iter().flat_map(|funding| self.what_rests_on(*funding)).collect();
-        for (rival, by) in self.beaten(&news.commands) {
+        for (rival, by) in self.beaten(&news.commands).into_iter().chain(self.beaten_by_ours()) {
             let lost = self.what_rests_on(rival);
             self.watches.lose(lost.iter().copied().collect(), by, news);
             all.extend(lost);
@@ -96,6 +96,19 @@ impl Desk {
             beaten.extend(others.map(|(_, rival)| (*rival, by)));
         }
         beaten
+    }
+
+    /// What waits for a block, or what it rests on, against a transaction of ours that is final: the child of a commitment may have
+    /// been made anew, and its change spent before.
+    fn beaten_by_ours(&self) -> Vec<(Txid, Found)> {
+        let tip = self.memory.tip().height;
+        let Some(buried) = tip.checked_sub(self.config.final_depth.saturating_sub(1)) else {
+            return Vec::new();
+        };
+        let waiting = self.listed.iter().filter(|(_, height)| height.is_none()).map(|(txid, _)| *txid);
+        let beaten = self.wallet.beaten(waiting, buried);
+        let found = |(lost, txid, height)| (lost, Found { txid, height, is_final: true });
+        beaten.into_iter().map(found).collect()
     }
 
     /// A transaction, and all of ours that spend it or what spends it.

@@ -14,7 +14,7 @@ mod prune;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bdk_wallet::chain::{BlockId, ChainPosition, Merge};
 use bdk_wallet::template::{Bip84, Bip86};
@@ -458,6 +458,42 @@ impl OnchainWallet {
         let mut returned: Vec<Returned> = ours.map(Returned::new).collect();
         returned.sort_by_key(Returned::txid);
         returned
+    }
+
+    /// Of these transactions, and those of ours that they rest on and that are in no block either: each that spends the same output
+    /// as a transaction of ours that is in a block at `height` or below. With that and its height.
+    pub fn beaten(
+        &self,
+        transactions: impl IntoIterator<Item = Txid>,
+        height: u32,
+    ) -> Vec<(Txid, Txid, u32)> {
+        let mut waiting: Vec<Txid> =
+            transactions.into_iter().filter(|txid| self.transaction(*txid).is_some()).collect();
+        if waiting.is_empty() {
+            return Vec::new();
+        }
+        let known = self.wallet.transactions();
+        let confirmed: BTreeMap<Txid, u32> = known
+            .filter_map(|known| {
+                Some((known.tx_node.txid, known.chain_position.confirmation_height_upper_bound()?))
+            })
+            .collect();
+        let (mut seen, mut beaten) = (BTreeSet::new(), Vec::new());
+        while let Some(txid) = waiting.pop() {
+            if confirmed.contains_key(&txid) || !seen.insert(txid) {
+                continue;
+            }
+            let Some(transaction) = self.transaction(txid) else { continue };
+            for input in &transaction.input {
+                let outpoint = input.previous_output;
+                waiting.push(outpoint.txid);
+                let spenders = self.wallet.tx_graph().outspends(outpoint).iter();
+                let others = spenders.filter_map(|other| Some((*other, *confirmed.get(other)?)));
+                let buried = others.filter(|(_, at)| *at <= height).min();
+                beaten.extend(buried.map(|(other, at)| (txid, other, at)));
+            }
+        }
+        beaten
     }
 
     /// The transactions known to the wallet that spend an output of this one, which it need not know.

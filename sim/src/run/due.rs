@@ -18,6 +18,7 @@ use crate::audit::accounts::{Accounts, Cause, Chain, Known};
 use crate::audit::chain::Ledger;
 use crate::audit::coins::Coins;
 use crate::audit::{Broken, Party};
+use crate::chain::Whereabouts;
 
 const MSAT: i128 = 1_000;
 const MILLION: u64 = 1_000_000;
@@ -49,10 +50,10 @@ impl Run {
                 return Err(Broken::new("calls are answered", format!("wallet {number} tells no balance")));
             };
             let found = balance.on_chain.map_or(0, |coins| coins.confirmed_sat);
-            let price: u64 = all[number].iter().map(price_paid_msat).sum();
+            let price = self.prices_paid_msat(&all[number]);
             prices += i128::from(price);
-            let left = self.left_open_msat(&all[number]);
-            let net = self.books.wallet_net_msat(number) - i128::from(price) - i128::from(left);
+            let left = i128::from(self.left_open_msat(&all[number])) + self.unmade_msat(Some(number));
+            let net = self.books.wallet_net_msat(number) - i128::from(price) - left;
             self.check_due(Party::Wallet(number), found, net, &accounts, &all[number])?;
         }
         if self.hub.character == Character::Honest {
@@ -60,6 +61,34 @@ impl Run {
             self.check_hub(net, &accounts)?;
         }
         Ok(())
+    }
+
+    /// What a wallet, or the hub, received in channels whose fundings a reorganisation took out of the chain for good, deeper than both
+    /// had agreed to wait for: each has what it put in, and nobody the payments.
+    fn unmade_msat(&self, wallet: Option<usize>) -> i128 {
+        let unmade = self.seen.values().filter(|(_, channel)| {
+            let made = funding_of(channel).map(|funding| self.node.transaction(funding.txid));
+            matches!(made, Some(Whereabouts::Nowhere))
+        });
+        let received = unmade.map(|(number, channel)| {
+            let put_in = if channel.funded_locally { channel.capacity_sat } else { 0 };
+            let received = i128::from(channel.local_msat) - i128::from(put_in) * MSAT;
+            match wallet {
+                None => -received,
+                Some(wallet) if wallet == *number => received,
+                Some(_) => 0,
+            }
+        });
+        received.filter(|received| *received > 0).sum()
+    }
+
+    /// What a wallet has paid for channels that the hub opened. Of those that ended it tells no price; it did before.
+    fn prices_paid_msat(&self, channels: &[pb::Channel]) -> u64 {
+        let before = |channel: &pb::Channel| {
+            let seen = self.seen.get(channel.channel_id.as_ref());
+            seen.map_or(0, |(_, channel)| price_paid_msat(channel))
+        };
+        channels.iter().map(|channel| price_paid_msat(channel).max(before(channel))).sum()
     }
 
     /// What a wallet has in channels that nobody closes any more.
@@ -79,7 +108,7 @@ impl Run {
             return Err(Broken::new("calls are answered", "the hub tells no balance"));
         };
         let found = balances.on_chain.map_or(0, |coins| coins.confirmed_sat);
-        let net = net_msat - i128::from(self.lost.robbed_sat) * MSAT;
+        let net = net_msat - i128::from(self.lost.robbed_sat) * MSAT - self.unmade_msat(None);
         self.check_due(Party::Hub, found, net, accounts, &[])
     }
 

@@ -52,7 +52,7 @@ fn rival(node: &SimNode, seed: &[u8; 64], depth: u32, randomness: [u8; 32]) -> O
     let config = OnchainConfig {
         network,
         master: SeedSigner::new(seed).onchain_master(network),
-        addresses: AddressKind::P2tr,
+        addresses: AddressKind::P2wpkh,
         address_gap: *settlement::limits::ADDRESS_GAPS.start(),
         start: BlockRef { height: 0, hash: genesis },
     };
