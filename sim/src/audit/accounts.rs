@@ -16,6 +16,9 @@ use crate::chain::SimNode;
 /// A balance below this has no output in an agreed close (`dust_limit_satoshis` of everybody).
 pub const DUST: Amount = Amount::from_sat(354);
 
+/// What openings leave for a channel, if nobody says otherwise: with less, claims wait for fees to fall.
+const RESERVE: Amount = Amount::from_sat(10_000);
+
 /// Why a party has less, or more, than payments and gifts say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
@@ -31,6 +34,8 @@ pub enum Cause {
     LeftLying,
     /// An HTLC worth less than its claim, which the other side took back.
     TooSmall,
+    /// An HTLC that the other side took back while this one had hardly a coin to pay for its claim: less than openings leave.
+    NoCoin,
     /// What the wallet agreed to pay of an agreed close.
     AgreedFee,
     /// A balance below the dust limit in an agreed close, or a part of a satoshi.
@@ -57,25 +62,35 @@ pub struct Known {
 /// All that the best chain holds, and who spends what.
 pub struct Chain {
     transactions: BTreeMap<Txid, Arc<Transaction>>,
+    heights: BTreeMap<Txid, u32>,
     spenders: BTreeMap<OutPoint, (Txid, usize)>,
 }
 
 impl Chain {
     pub fn new(node: &SimNode) -> Self {
-        let mut chain = Chain { transactions: BTreeMap::new(), spenders: BTreeMap::new() };
-        for (_, block) in node.blocks_from(0) {
-            chain.add(&block);
+        let mut chain = Chain::empty();
+        for (height, block) in node.blocks_from(0) {
+            chain.add(height, &block);
         }
         chain
     }
 
-    fn add(&mut self, block: &Block) {
+    fn empty() -> Self {
+        Chain { transactions: BTreeMap::new(), heights: BTreeMap::new(), spenders: BTreeMap::new() }
+    }
+
+    fn add(&mut self, height: u32, block: &Block) {
         for transaction in &block.txdata {
             let txid = transaction.compute_txid();
             let inputs = transaction.input.iter().enumerate();
             self.spenders.extend(inputs.map(|(index, input)| (input.previous_output, (txid, index))));
             self.transactions.insert(txid, Arc::new(transaction.clone()));
+            self.heights.insert(txid, height);
         }
+    }
+
+    fn height(&self, txid: Txid) -> u32 {
+        self.heights.get(&txid).copied().unwrap_or(u32::MAX)
     }
 
     /// Every script that an output ever had.
@@ -154,6 +169,23 @@ impl<'a> Accounts<'a> {
         let unspent = outputs.filter(|(outpoint, _)| !self.chain.spenders.contains_key(outpoint));
         let own = unspent.filter(|(_, output)| self.coins.owner(&output.script_pubkey) == Some(party));
         total(own.map(|(_, output)| output))
+    }
+
+    /// What this party could pay for a claim with before this height: coins in blocks that nothing in a block spends, nor
+    /// anything that it has given to its node.
+    fn free_coins(&self, party: Party, height: u32) -> Amount {
+        let spent = self.names.get(&party).map(|name| self.ledger.spent_by(name, height)).unwrap_or_default();
+        let before = self.chain.transactions.iter().filter(|(txid, _)| self.chain.height(**txid) < height);
+        let outputs = before.flat_map(|(txid, transaction)| {
+            let outpoints = (0_u32..).map(move |vout| OutPoint { txid: *txid, vout });
+            outpoints.zip(&transaction.output)
+        });
+        let own = outputs.filter(|(_, output)| self.coins.owner(&output.script_pubkey) == Some(party));
+        let free = own.filter(|(outpoint, _)| {
+            let spender = self.chain.spenders.get(outpoint);
+            !spent.contains(outpoint) && spender.is_none_or(|(txid, _)| self.chain.height(*txid) >= height)
+        });
+        total(free.map(|(_, output)| output))
     }
 
     fn enter(&mut self, party: Party, cause: Cause, txid: Txid, sat: i128) {
@@ -253,9 +285,13 @@ impl<'a> Accounts<'a> {
         };
         let Some(input) = spender.input.get(index) else { return };
         let taker = self.payer(txid, spender);
-        if output.value < LEFT_LYING && is_taken_back(&input.witness) {
+        if is_taken_back(&input.witness) {
             for party in concerned.iter().filter(|party| Some(**party) != taker) {
-                self.pays(*party, Cause::TooSmall, outpoint.txid, output.value);
+                if output.value < LEFT_LYING {
+                    self.pays(*party, Cause::TooSmall, outpoint.txid, output.value);
+                } else if self.free_coins(*party, self.chain.height(txid)) < RESERVE {
+                    self.pays(*party, Cause::NoCoin, outpoint.txid, output.value);
+                }
             }
         }
         // HTLC transactions pair inputs and outputs; their delayed outputs are their sender's.
@@ -327,10 +363,10 @@ mod tests {
 
     /// A chain of these transactions, whatever bitcoin would say of them.
     fn chain(transactions: Vec<Transaction>) -> Chain {
-        let mut chain = Chain { transactions: BTreeMap::new(), spenders: BTreeMap::new() };
+        let mut chain = Chain::empty();
         let mut block = bitcoin::constants::genesis_block(bitcoin::Network::Regtest);
         block.txdata = transactions;
-        chain.add(&block);
+        chain.add(1, &block);
         chain
     }
 

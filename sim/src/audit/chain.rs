@@ -74,6 +74,16 @@ impl Ledger {
         self.node.find(txid).is_some_and(|transaction| transaction.version == Version::non_standard(3))
     }
 
+    /// What this party's transactions spent that it gave to its node below this height.
+    pub fn spent_by(&self, label: &str, height: u32) -> BTreeSet<OutPoint> {
+        let sent = self.node.submissions(0).into_iter();
+        let own = sent.filter(|sent| *sent.label == *label && sent.height < height);
+        own.flat_map(|sent| {
+            sent.transaction.input.iter().map(|input| input.previous_output).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
     fn is_confirmed(&self, txid: Txid) -> bool {
         matches!(self.node.transaction(txid), Whereabouts::Confirmed { .. })
     }

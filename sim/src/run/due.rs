@@ -169,7 +169,7 @@ impl Run {
 /// Whether a payment may be lost to it.
 fn is_at_risk(cause: Cause) -> bool {
     match cause {
-        Cause::NoOutput | Cause::LeftLying | Cause::TooSmall => true,
+        Cause::NoOutput | Cause::LeftLying | Cause::TooSmall | Cause::NoCoin => true,
         Cause::Fee | Cause::Anchor | Cause::Coin | Cause::AgreedFee | Cause::Dust => false,
     }
 }

@@ -80,7 +80,8 @@ impl Run {
         if !channels.iter().all(settled) {
             return Ok(false);
         }
-        let payments = self.payments_of(number)?;
+        // Whose disk fails right now does not answer.
+        let Ok(payments) = self.payments_of(number) else { return Ok(false) };
         if payments.iter().any(|payment| payment.state() == wallet_pb::PaymentState::InFlight) {
             return Ok(false);
         }
