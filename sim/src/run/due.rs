@@ -116,11 +116,13 @@ impl Run {
     /// another need not pay it.
     fn compare_ends(&self, accounts: &Accounts) -> Result<(), Broken> {
         let forgot = self.hub.character != Character::Honest;
-        let at_risk = |wallet: usize| {
-            let lost = accounts.of(Party::Wallet(wallet)).filter(|entry| is_at_risk(entry.cause));
-            let lost = lost.map(|entry| -entry.sat * MSAT).sum::<i128>();
-            if forgot { u64::MAX } else { u64::try_from(lost).unwrap_or(0) }
+        let lost = |party: Party| {
+            let lost = accounts.of(party).filter(|entry| is_at_risk(entry.cause));
+            u64::try_from(lost.map(|entry| -entry.sat * MSAT).sum::<i128>()).unwrap_or(0)
         };
+        // What the hub lost of a payer's HTLC it had passed on all the same.
+        let of_hub = lost(Party::Hub);
+        let at_risk = |wallet: usize| if forgot { u64::MAX } else { lost(Party::Wallet(wallet)).max(of_hub) };
         self.books.compare(|wallet| self.wallets[wallet].is_honest(), at_risk)
     }
 

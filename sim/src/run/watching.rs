@@ -16,6 +16,7 @@ use super::Run;
 use super::calls::{Asked, note_payment};
 use super::seats::Character;
 use crate::audit::{Broken, Party, Watch};
+use crate::plan::Fault;
 use crate::process::Call;
 use crate::seed::{Chance, Seed};
 
@@ -111,7 +112,9 @@ impl Run {
                 None => matches!(self.hub.character, Character::Cheat | Character::Forgetful),
             };
             let lost = alarm.what.contains("lost data") && !self.lost.is_nothing();
-            if cheats || lost || NO_FAULTS.iter().any(|words| alarm.what.contains(words)) {
+            // A disk that fails is a fault of the disk's, and told of.
+            let of_disk = alarm.what.contains("I/O error") && self.plan.faults.has(Fault::Disk);
+            if cheats || lost || of_disk || NO_FAULTS.iter().any(|words| alarm.what.contains(words)) {
                 continue;
             }
             return Err(Broken::new("nobody tells of a fault", format!("{}: {}", alarm.who, alarm.what)));
