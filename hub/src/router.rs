@@ -123,6 +123,10 @@ fn best_line(
     if !lines.iter().any(|line| line.online && line.usable) {
         return Err(FailureReason::ChannelUnavailable);
     }
+    // After a reconnection channels come back one by one, and what one holds is not known before: it may be enough.
+    if lines.iter().filter(eligible).any(|line| !line.usable && !line.unfunded) {
+        return Err(FailureReason::ChannelUnavailable);
+    }
     Err(FailureReason::NoLiquidity)
 }
 

@@ -104,6 +104,14 @@ fn each_rule_of_routing_fails_by_its_name() {
         ("one msat too little to spend", FailureReason::NoLiquidity, |router, _| {
             router.directory.publish(&entry(1, u64::from(AMOUNT) - 1, true, true));
         }),
+        (
+            "too little, and another channel is not back yet",
+            FailureReason::ChannelUnavailable,
+            |router, _| {
+                router.directory.publish(&entry(1, u64::from(AMOUNT) - 1, true, true));
+                router.directory.publish(&entry(2, 0, true, false));
+            },
+        ),
         ("one msat too little fee", FailureReason::FeeTooLow, |_, htlc| {
             htlc.amount_msat = Msat::from_u32(AMOUNT + 19);
         }),
