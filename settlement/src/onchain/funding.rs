@@ -1,8 +1,8 @@
 //! Funding transactions out of the wallet's coins: built, signed and verified in one go, and verified again later.
 
+use bdk_wallet::TxOrdering;
 use bdk_wallet::coin_selection::{DefaultCoinSelectionAlgorithm, InsufficientFunds};
 use bdk_wallet::error::CreateTxError;
-use bdk_wallet::{KeychainKind, TxOrdering};
 use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::rand::SeedableRng;
 use bitcoin::secp256k1::rand::rngs::StdRng;
@@ -188,6 +188,6 @@ impl OnchainWallet {
     /// The change script that the next transaction would use: the hub's own output in a batch. The same until a
     /// transaction that uses it is recorded, so that attempts which come to nothing use up no addresses.
     pub fn change_script(&mut self) -> bitcoin::ScriptBuf {
-        self.wallet.next_unused_address(KeychainKind::Internal).script_pubkey()
+        self.wallet.change_address().script_pubkey()
     }
 }

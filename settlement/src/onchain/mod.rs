@@ -10,11 +10,12 @@
 
 mod funding;
 mod keys;
+mod ledger;
 mod prune;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bdk_wallet::chain::{BlockId, ChainPosition, Merge};
 use bdk_wallet::template::{Bip84, Bip86};
@@ -29,6 +30,7 @@ pub use keys::AddressKind;
 use crate::follow::BlockRef;
 use crate::verify::Returned;
 use keys::CoinKeys;
+use ledger::Ledger;
 use prune::Whole;
 use serde::Serialize;
 
@@ -173,7 +175,7 @@ pub struct Coin {
 pub struct OnchainWallet {
     config: OnchainConfig,
     keys: CoinKeys,
-    wallet: Wallet,
+    wallet: Ledger,
     /// Everything taken so far, merged: the snapshot.
     taken: ChangeSet,
     /// Changes of our own making that wait to be taken, besides bdk's.
@@ -202,7 +204,7 @@ impl OnchainWallet {
         Ok(Self {
             config,
             keys,
-            wallet,
+            wallet: wallet.into(),
             taken: ChangeSet::default(),
             staged: ChangeSet::default(),
             spent: BTreeSet::new(),
@@ -231,7 +233,7 @@ impl OnchainWallet {
         let (staged, reserved) = (ChangeSet::default(), BTreeSet::new());
         // Loading stages the scripts that it derives or has read: nothing that must be kept.
         wallet.take_staged();
-        Ok(Self { config, keys, wallet, taken, staged, spent, reserved })
+        Ok(Self { config, keys, wallet: wallet.into(), taken, staged, spent, reserved })
     }
 
     /// What changed since the last call, as the bytes of one record; `None` if nothing did. The changes are in effect
@@ -269,12 +271,12 @@ impl OnchainWallet {
         }
         self.wallet.apply_block(block, height).map_err(|_| OnchainError::Chain { tip, got })?;
         // A coin spent in the chain needs no lock. Should the block be disconnected, the spend is still known.
-        let locked: HashSet<OutPoint> = self.wallet.list_locked_outpoints().collect();
+        let locked = self.wallet.locked();
         if !locked.is_empty() {
             let inputs = block.txdata.iter().flat_map(|transaction| &transaction.input);
             let spent =
                 inputs.map(|input| input.previous_output).filter(|outpoint| locked.contains(outpoint));
-            spent.for_each(|outpoint| self.wallet.unlock_outpoint(outpoint));
+            spent.for_each(|outpoint| self.wallet.unlock(outpoint));
         }
         Ok(())
     }
@@ -291,14 +293,14 @@ impl OnchainWallet {
         staged.local_chain.blocks.insert(block.height, None);
         let mut whole = self.taken.clone();
         whole.merge(staged.clone());
-        self.wallet = load_wallet(&self.config, whole)?;
+        self.wallet = load_wallet(&self.config, whole)?.into();
         self.staged = staged;
         Ok(())
     }
 
     /// An address that was never given out.
     pub fn new_address(&mut self) -> Address {
-        self.wallet.reveal_next_address(KeychainKind::External).address
+        self.wallet.new_address().address
     }
 
     /// True if coins that pay to `script` belong to this wallet (up to some addresses beyond those given out).
@@ -311,12 +313,13 @@ impl OnchainWallet {
         let next = self.tip().height.saturating_add(1);
         let mut coins: Vec<Coin> = self
             .wallet
-            .list_unspent()
+            .unspent()
+            .iter()
             .filter(|output| !self.spent.contains(&output.outpoint))
             .map(|output| Coin {
                 outpoint: output.outpoint,
                 state: self.state_of(output.outpoint, output.keychain, &output.chain_position, next),
-                output: output.txout,
+                output: output.txout.clone(),
             })
             .collect();
         coins.sort_unstable_by_key(|coin| coin.outpoint);
@@ -383,12 +386,12 @@ impl OnchainWallet {
 
     /// Keeps these coins from being chosen.
     pub fn lock(&mut self, outpoints: &[OutPoint]) {
-        outpoints.iter().for_each(|outpoint| self.wallet.lock_outpoint(*outpoint));
+        outpoints.iter().for_each(|outpoint| self.wallet.lock(*outpoint));
     }
 
     /// Lets these coins be chosen again.
     pub fn unlock(&mut self, outpoints: &[OutPoint]) {
-        outpoints.iter().for_each(|outpoint| self.wallet.unlock_outpoint(*outpoint));
+        outpoints.iter().for_each(|outpoint| self.wallet.unlock(*outpoint));
     }
 
     /// Keeps exactly these coins from being chosen, besides the locked ones, until the next call or the next start.
@@ -407,7 +410,7 @@ impl OnchainWallet {
     /// record, whatever became of the clock since.
     pub fn release(&mut self, transaction: &Transaction, at: u64) {
         for input in &transaction.input {
-            self.wallet.unlock_outpoint(input.previous_output);
+            self.wallet.unlock(input.previous_output);
         }
         let txid = transaction.compute_txid();
         let recorded = self.wallet.tx_graph().get_tx_node(txid).and_then(|node| node.last_seen);
@@ -417,8 +420,8 @@ impl OnchainWallet {
     /// A transaction that is not ours left the chain: what spent its outputs, and what spent theirs, counts as little as before
     /// a block held it.
     pub fn release_what_spends(&mut self, transaction: Txid, at: u64) {
-        let unconfirmed = self.wallet.transactions().filter(|known| !known.chain_position.is_confirmed());
-        let mut unconfirmed: Vec<_> = unconfirmed.map(|known| known.tx_node.tx).collect();
+        let unconfirmed = self.wallet.unconfirmed();
+        let mut unconfirmed: Vec<_> = unconfirmed.map(|known| known.transaction.clone()).collect();
         let mut parents = vec![transaction];
         while let Some(parent) = parents.pop() {
             let spends =
@@ -438,24 +441,21 @@ impl OnchainWallet {
         if transactions.is_empty() {
             return;
         }
-        let unconfirmed = self.wallet.transactions().filter(|known| !known.chain_position.is_confirmed());
-        let counted: Vec<_> = unconfirmed
-            .filter(|known| transactions.contains(&known.tx_node.txid))
-            .map(|known| known.tx_node.tx)
-            .collect();
+        let counted = self.wallet.unconfirmed().filter(|known| transactions.contains(&known.txid));
+        let counted: Vec<_> = counted.map(|known| known.transaction.clone()).collect();
         counted.iter().for_each(|transaction| self.release(transaction, at));
     }
 
     /// Transactions that spend a coin of ours and that a block held, in no block any more, and counted with all the same.
     pub fn returned(&self) -> Vec<Returned> {
-        let unconfirmed = self.wallet.transactions().filter(|known| !known.chain_position.is_confirmed());
         let spends_ours = |transaction: &Transaction| {
             let outputs = transaction.input.iter().filter_map(|input| self.output(input.previous_output));
             outputs.into_iter().any(|output| self.is_ours(&output.script_pubkey))
         };
-        let held = unconfirmed.map(|known| known.tx_node).filter(|node| !node.anchors.is_empty());
-        let ours = held.map(|node| node.tx).filter(|transaction| spends_ours(transaction));
-        let mut returned: Vec<Returned> = ours.map(Returned::new).collect();
+        let held = self.wallet.unconfirmed().filter(|known| known.was_in_block);
+        let ours = held.filter(|known| spends_ours(&known.transaction));
+        let mut returned: Vec<Returned> =
+            ours.map(|known| Returned::new(known.transaction.clone())).collect();
         returned.sort_by_key(Returned::txid);
         returned
     }
@@ -472,11 +472,9 @@ impl OnchainWallet {
         if waiting.is_empty() {
             return Vec::new();
         }
-        let known = self.wallet.transactions();
+        let known = self.wallet.known().iter();
         let confirmed: BTreeMap<Txid, u32> = known
-            .filter_map(|known| {
-                Some((known.tx_node.txid, known.chain_position.confirmation_height_upper_bound()?))
-            })
+            .filter_map(|known| Some((known.txid, known.position.confirmation_height_upper_bound()?)))
             .collect();
         let (mut seen, mut beaten) = (BTreeSet::new(), Vec::new());
         while let Some(txid) = waiting.pop() {
@@ -503,12 +501,11 @@ impl OnchainWallet {
 
     /// Transactions in no block that the wallet counts with and that spend one of these outputs, ours or not.
     pub fn unconfirmed_spenders(&self, outpoints: &BTreeSet<OutPoint>) -> Vec<Transaction> {
-        let unconfirmed = self.wallet.transactions().filter(|known| !known.chain_position.is_confirmed());
         let spends = |transaction: &Transaction| {
             transaction.input.iter().any(|input| outpoints.contains(&input.previous_output))
         };
-        let transactions = unconfirmed.map(|known| known.tx_node.tx);
-        transactions.filter(|transaction| spends(transaction)).map(|tx| tx.as_ref().clone()).collect()
+        let spenders = self.wallet.unconfirmed().filter(|known| spends(&known.transaction));
+        spenders.map(|known| known.transaction.as_ref().clone()).collect()
     }
 
     /// The transaction, if the wallet has a reason to know it.

@@ -49,6 +49,20 @@ impl Rig {
         self.journal.extend(self.wallet.take_staged());
     }
 
+    /// What the wallet counts is what one counts that reads all its records anew.
+    fn assert_counts(&self) {
+        let loaded = OnchainWallet::load(self.config.clone(), &self.journal).unwrap();
+        let unspent = |wallet: &OnchainWallet| -> Vec<OutPoint> {
+            wallet.coins().into_iter().map(|coin| coin.outpoint).collect()
+        };
+        assert_eq!(unspent(&self.wallet), unspent(&loaded));
+        let known = |wallet: &OnchainWallet| -> BTreeMap<Txid, Option<u32>> {
+            let heights = wallet.wallet.known().iter();
+            heights.map(|known| (known.txid, known.position.confirmation_height_upper_bound())).collect()
+        };
+        assert_eq!(known(&self.wallet), known(&loaded));
+    }
+
     /// Kills the wallet and loads what it journaled.
     fn restart(&mut self) {
         let (tip, balance, coins) = (self.wallet.tip(), self.wallet.balance(), self.wallet.coins());
@@ -58,7 +72,7 @@ impl Rig {
         assert!(self.wallet.take_staged().is_none(), "loading changes nothing");
     }
 
-    fn mine(&mut self, transactions: Vec<Transaction>) -> BlockRef {
+    fn block(&mut self, transactions: Vec<Transaction>) -> Block {
         self.salt += 1;
         let header = Header {
             version: Version::TWO,
@@ -68,9 +82,17 @@ impl Rig {
             bits: CompactTarget::from_consensus(0x207f_ffff),
             nonce: self.salt,
         };
-        let block = Block { header, txdata: transactions };
+        Block { header, txdata: transactions }
+    }
+
+    fn mine(&mut self, transactions: Vec<Transaction>) -> BlockRef {
+        let changes = !transactions.is_empty();
+        let block = self.block(transactions);
         self.wallet.connect(self.wallet.tip().height + 1, &block).unwrap();
         self.journal();
+        if changes {
+            self.assert_counts();
+        }
         self.wallet.tip()
     }
 
@@ -102,6 +124,7 @@ impl Rig {
         let outputs = [channel_output(sat)];
         let built = self.wallet.build_funding(&request(&outputs, seed));
         self.journal();
+        self.assert_counts();
         built
     }
 }
@@ -254,6 +277,21 @@ fn a_reorganisation_undoes_and_redoes_what_a_block_did() {
     rig.mine(vec![payment]);
     rig.restart();
     assert_eq!(sat(rig.wallet.balance().confirmed), 107_000);
+}
+
+#[test]
+fn the_very_block_that_a_reorganisation_took_counts_again_when_it_is_back() {
+    let mut rig = Rig::new(AddressKind::P2tr);
+    let payment = rig.payment(7_000);
+    let block = rig.block(vec![payment]);
+    let height = rig.wallet.tip().height + 1;
+    rig.wallet.connect(height, &block).unwrap();
+    rig.wallet.disconnect(rig.wallet.tip()).unwrap();
+    assert_eq!(sat(rig.wallet.balance().unconfirmed), 7_000);
+    rig.wallet.connect(height, &block).unwrap();
+    rig.journal();
+    assert_eq!(sat(rig.wallet.balance().confirmed), 7_000);
+    rig.assert_counts();
 }
 
 #[test]

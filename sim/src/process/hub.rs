@@ -41,6 +41,8 @@ const NAME: &str = "hub";
 #[derive(Clone)]
 pub struct HubSetup {
     pub seed: [u8; 64],
+    /// The public key that wallets know it by, which the seed gives.
+    node_id: Point,
     pub config: Config,
     /// Size of the log above which snapshots are taken, in bytes: small, so that runs see logs that are trimmed.
     pub log_bytes: u64,
@@ -60,7 +62,8 @@ impl HubSetup {
         ];
         let config = hub::config::load(&Layers { flags, ..Layers::default() })
             .expect("defaults and four flags within their ranges are a configuration");
-        HubSetup { seed, config, log_bytes: 64 * 1024, free: Arc::new(|| u64::MAX) }
+        let node_id = SeedSigner::new(&seed).node_id();
+        HubSetup { seed, node_id, config, log_bytes: 64 * 1024, free: Arc::new(|| u64::MAX) }
     }
 
     /// The number of shards.
@@ -70,7 +73,7 @@ impl HubSetup {
 
     /// The hub's public key, which wallets know it by.
     pub fn node_id(&self) -> Point {
-        SeedSigner::new(&self.seed).node_id()
+        self.node_id
     }
 
     fn options(&self) -> Options {

@@ -34,6 +34,8 @@ pub struct WalletSetup {
     /// For messages; the machine's names carry it.
     pub name: String,
     pub seed: [u8; 64],
+    /// Its public key, which the seed gives.
+    node_id: Point,
     pub checked: Checked,
     /// Bytes free beside the journal, as the wallet sees them.
     pub free: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -42,12 +44,19 @@ pub struct WalletSetup {
 impl WalletSetup {
     /// A wallet of `hub`'s with the default configuration and a disk without end.
     pub fn new(name: &str, seed: [u8; 64], hub: Point) -> Self {
-        WalletSetup { name: name.to_owned(), seed, checked: defaults(hub), free: Arc::new(|| u64::MAX) }
+        let node_id = SeedSigner::new(&seed).node_id();
+        WalletSetup {
+            name: name.to_owned(),
+            seed,
+            node_id,
+            checked: defaults(hub),
+            free: Arc::new(|| u64::MAX),
+        }
     }
 
     /// Its public key.
     pub fn node_id(&self) -> Point {
-        SeedSigner::new(&self.seed).node_id()
+        self.node_id
     }
 
     /// The same wallet, made anew from its words: its blocks are looked through from the first.

@@ -148,12 +148,15 @@ impl Run {
 
     /// A hub that forgot what it revoked may not close it alone, and who could is gone for good.
     fn waits_in_vain(&self, channel: &pb::Channel) -> bool {
+        if self.hub.character != Character::Forgetful {
+            return false;
+        }
         let closing = channel.onchain.as_ref();
         let waits = closing.is_some_and(|closing| closing.awaits() == pb::OnchainAwaits::PeerCommitment);
         let is_peer =
             |wallet: &Seat<WalletProcess>| wallet.setup.node_id().as_bytes()[..] == channel.node_key[..];
         let peer = self.wallets.iter().position(is_peer);
-        self.hub.character == Character::Forgetful && waits && peer.is_some_and(|number| self.is_gone(number))
+        waits && peer.is_some_and(|number| self.is_gone(number))
     }
 }
 
