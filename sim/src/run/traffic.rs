@@ -171,6 +171,8 @@ impl Run {
         self.note("people", format_args!("the line of wallet {payee} stands still for {blocks} blocks"));
         for block in 0..blocks {
             self.mine(1);
+            // Whoever fails meanwhile is back in time, as ever.
+            self.return_those_away()?;
             self.settle()?;
             // Without time nobody publishes anything: whoever waits before the next try tries in between.
             if block % BLOCKS_A_SECOND == 0 {
