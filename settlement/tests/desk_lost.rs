@@ -214,6 +214,47 @@ fn a_funding_that_rests_on_a_child_that_was_made_anew_never_confirms() {
     }
 }
 
+/// Anybody may spend a commitment's anchor.
+#[test]
+fn a_funding_that_rests_on_a_child_whose_place_a_strangers_took_never_confirms() {
+    for restarted in [false, true] {
+        let mut rig = Rig::new();
+        rig.receive(2_000_000);
+        let before = balance(&rig).0;
+        let (pair, child) = closed(&mut rig);
+        let (opening, transaction) = open_with(&mut rig, &child);
+        let broadcast = DeskRequest::BroadcastFunding { transaction };
+        rig.ask(opening, broadcast.clone());
+        let commitment = pair.commitment(End::Hub, 7, &[]).transaction;
+        rig.unmine();
+        rig.mine(vec![commitment.clone()]);
+        if restarted {
+            rig.take_snapshot();
+            rig.restart();
+            rig.ask(opening, broadcast);
+        }
+        let mut strangers = child.clone();
+        strangers.input.retain(|input| input.previous_output.txid == commitment.compute_txid());
+        strangers.input[0].sequence = bitcoin::Sequence::ZERO;
+        strangers.output[0].script_pubkey = ScriptBuf::new_p2wsh(&WScriptHash::from_byte_array([8; 32]));
+        assert_eq!(strangers.input.len(), 1, "only the anchor");
+        rig.mine(vec![strangers]);
+        give(&mut rig, pair.plan(None, vec![]));
+        let mut told = Vec::new();
+        for _ in 1..FINAL_DEPTH {
+            assert!(told.is_empty(), "not before the stranger's is final");
+            let commands = rig.mine(vec![]).commands.into_iter();
+            told.extend(commands.filter(|(owner, _)| *owner == opening).map(|(_, command)| command));
+            settle(&mut rig);
+        }
+        assert!(
+            matches!(told[..], [Command::Chain(ChainEvent::FundingNeverConfirms { .. })]),
+            "{restarted}: {told:?}"
+        );
+        assert_eq!(balance(&rig), (before, Amount::ZERO), "{restarted}: what paid for the child is free");
+    }
+}
+
 /// An opening whose funding, not published yet, spends the child's change.
 fn open_with(rig: &mut Rig, child: &Transaction) -> (OwnerId, Transaction) {
     let opening = OwnerId(77);

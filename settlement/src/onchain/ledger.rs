@@ -9,9 +9,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 
 use bdk_wallet::chain::local_chain::CannotConnectError;
-use bdk_wallet::chain::{ChainPosition, ConfirmationBlockTime};
-use bdk_wallet::{AddressInfo, ChangeSet, KeychainKind, LocalOutput, Wallet};
-use bitcoin::{Block, OutPoint, Transaction, Txid};
+use bdk_wallet::chain::{BlockId, CanonicalizationParams, ChainPosition, ConfirmationBlockTime, TxUpdate};
+use bdk_wallet::{AddressInfo, ChangeSet, KeychainKind, LocalOutput, Update, Wallet};
+use bitcoin::{Block, OutPoint, Transaction, TxIn, Txid};
 
 pub(super) struct Ledger {
     wallet: Wallet,
@@ -55,7 +55,11 @@ impl Ledger {
     /// The transactions that count, each once.
     pub fn known(&self) -> &[Known] {
         self.known.get_or_init(|| {
-            let known = self.wallet.transactions().map(|known| Known {
+            // bdk's own list leaves out what is neither to us nor from us: rivals.
+            let (graph, chain) = (self.wallet.tx_graph(), self.wallet.local_chain());
+            let tip = chain.tip().block_id();
+            let known = graph.list_canonical_txs(chain, tip, CanonicalizationParams::default());
+            let known = known.map(|known| Known {
                 txid: known.tx_node.txid,
                 transaction: known.tx_node.tx,
                 position: known.chain_position,
@@ -84,12 +88,32 @@ impl Ledger {
     /// heights, not depths.
     pub fn apply_block(&mut self, block: &Block, height: u32) -> Result<(), CannotConnectError> {
         self.wallet.apply_block(block, height)?;
-        let hash = block.block_hash();
+        let block_id = BlockId { height, hash: block.block_hash() };
+        let rivals = self.rivals(block);
+        if !rivals.is_empty() {
+            let anchor = ConfirmationBlockTime { block_id, confirmation_time: block.header.time.into() };
+            let mut tx_update = TxUpdate::default();
+            tx_update.anchors.extend(rivals.iter().map(|rival| (anchor, rival.compute_txid())));
+            tx_update.txs = rivals;
+            self.wallet.apply_update(Update { tx_update, ..Update::default() })?;
+        }
         let anchors = self.wallet.tx_graph().all_anchors().values();
-        if anchors.flatten().any(|anchor| anchor.block_id.hash == hash) {
+        if anchors.flatten().any(|anchor| anchor.block_id == block_id) {
             self.forget();
         }
         Ok(())
+    }
+
+    /// Transactions that are nothing to us but that they spend an output which one of ours spends too, an anchor for example: bdk
+    /// keeps only what pays us or spends our coins, and would count ours for ever.
+    fn rivals(&self, block: &Block) -> Vec<Arc<Transaction>> {
+        let graph = self.wallet.tx_graph();
+        let is_rival = |transaction: &&Transaction| {
+            let spent_elsewhere = |input: &TxIn| !graph.outspends(input.previous_output).is_empty();
+            transaction.input.iter().any(spent_elsewhere)
+                && graph.get_tx(transaction.compute_txid()).is_none()
+        };
+        block.txdata.iter().filter(is_rival).cloned().map(Arc::new).collect()
     }
 
     /// What changed since the last call.
