@@ -24,12 +24,8 @@ const AMOUNTS: [(u64, u64); 6] = [
 ];
 /// What is in a wallet's purse, in satoshi.
 const PURSE: (u64, u64) = (400_000, 3_000_000);
-/// Blocks that pass while somebody is away for days, and how many of them everybody else sees at once.
+/// Blocks that pass while somebody is away for days.
 const DAYS: (u64, u64) = (6, 150);
-const BLOCKS_AT_ONCE: u64 = 6;
-/// Least time for each of them. In the world it is ten minutes; what the programs wait for before they try again is at most
-/// ten seconds, and must not add up to the blocks within which they have to act.
-const BLOCK_MS: u64 = 5_000;
 /// Rounds in which a payment arrives.
 const HOLD_ROUNDS: u32 = 4;
 
@@ -110,7 +106,7 @@ impl Run {
         let number = self.chance.people.below(self.wallets.len());
         let act = ACTS[index].0;
         match act {
-            Act::Mine => self.mine(1),
+            Act::Mine => self.next_block()?,
             Act::MineMany => {
                 let blocks = self.chance.miner.within(2, 45);
                 self.pass_blocks(blocks)?;
@@ -351,22 +347,6 @@ impl Run {
         self.go_away(number)?;
         let blocks = self.chance.people.within(DAYS.0, DAYS.1);
         self.pass_blocks(blocks)
-    }
-
-    /// So many blocks, and time for whoever is there to look at them.
-    fn pass_blocks(&mut self, mut left: u64) -> Result<(), Broken> {
-        while left > 0 {
-            let blocks = self.chance.people.within(1, BLOCKS_AT_ONCE).min(left);
-            left -= blocks;
-            self.mine(u32::try_from(blocks).unwrap_or(1));
-            self.settle()?;
-            for _ in 0..blocks {
-                self.advance(BLOCK_MS);
-                self.return_those_away()?;
-                self.settle()?;
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn capacity_sat(&mut self) -> u64 {

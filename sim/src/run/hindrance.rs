@@ -61,6 +61,7 @@ impl Run {
     /// Blocks came. Whoever has missed as many as it may has its node again, and its process.
     pub(super) fn blocks_came(&mut self, blocks: u32) {
         for _ in 0..blocks {
+            self.pace.came(self.clock.now_ms());
             if let Some(whose) = self.spells.away.as_ref().map(|away| away.whose) {
                 self.hinder(whose);
                 if self.may_hinder(whose) == 0 {

@@ -13,6 +13,7 @@ mod lag;
 mod lies;
 mod mishap;
 mod oddities;
+mod pace;
 mod reckon;
 mod restore;
 mod rival;
@@ -49,6 +50,7 @@ use hindrance::Hindrances;
 use lies::Lies;
 use mishap::Spells;
 use oddities::Oddities;
+use pace::Pace;
 use restore::Lost;
 use seats::{Bitcoind, Character, Line, Owner, Seat};
 use traffic::Traffic;
@@ -126,6 +128,7 @@ struct Run {
     climate: Climate,
     spells: Spells,
     hindrances: Hindrances,
+    pace: Pace,
     odd: Oddities,
     lost: Lost,
     traffic: Traffic,
@@ -220,6 +223,7 @@ impl Run {
             climate,
             spells: Spells::default(),
             hindrances: Hindrances::default(),
+            pace: Pace::default(),
             odd,
             lost: Lost::default(),
             traffic: Traffic::of(plan),

@@ -91,6 +91,11 @@ impl Run {
         if streams.is_none_or(|listed| !listed.streams.is_empty()) {
             return Ok(false);
         }
+        // The world went on while its owner looked: an opening may have come meanwhile.
+        let now = self.channels(number, true)?;
+        if now.len() != channels.len() || !now.iter().all(settled) {
+            return Ok(false);
+        }
         for payment in &payments {
             note_payment(number, payment, &mut self.books)?;
         }
