@@ -30,7 +30,8 @@ pub fn checkpoint(
     ends: &mut mpsc::UnboundedReceiver<Ended>,
 ) -> Result<u64, Failed> {
     let Recovered { shared, shards, control, desk, to_desk: _, desk_snapshots: _ } = recovered;
-    snapshot_desk(config, &shared, desk)?;
+    let pool = VerifyPool::new(None).map_err(Failed::with(Exit::CannotStart))?;
+    snapshot_desk(config, &shared, desk, pool)?;
     let count = shards.len();
     // Kept: a shard whose resume channel is gone would end at once.
     let _resumes = spawn_shards(shards, &shared, ends_sender)?;
@@ -46,13 +47,17 @@ pub fn checkpoint(
 }
 
 /// The desk has nothing to do offline but to write down its state.
-fn snapshot_desk(config: &Config, shared: &Shared, state: DeskState) -> Result<(), Failed> {
+pub fn snapshot_desk(
+    config: &Config,
+    shared: &Shared,
+    state: DeskState,
+    pool: VerifyPool,
+) -> Result<(), Failed> {
     let DeskState { replay, mut machine } = state;
     if replay.memory().is_none() {
         return Ok(());
     }
     let (desk_config, start) = desk_config(config, &shared.signer);
-    let pool = VerifyPool::new(None).map_err(Failed::with(Exit::CannotStart))?;
     let (desk, first) = Desk::open(desk_config, replay, start, shared.signer.clone(), Arc::new(pool))
         .map_err(Failed::with(Exit::CannotStart))?;
     let mut batch = Batch::default();

@@ -12,7 +12,7 @@ use hub::machines::{CommitNews, ShardMachine};
 use hub::mailboxes::Mailbox;
 use hub::operator::OperatorService;
 use hub::outlet::HubOutlet;
-use hub::recover::{Rebuild, begin, header, headroom, options};
+use hub::recover::{Rebuild, Recovered, Shared, begin, header, headroom, options};
 use hub::serve::{Body, Machines, Node};
 use hub::session::Serving;
 use hub::threads::Ended;
@@ -20,7 +20,7 @@ use hub::wallets::WalletService;
 use journal::{Committer, Journal, Options, Room};
 use settlement::desk::service::Stopping;
 use settlement::pool::VerifyPool;
-use shard::Mail;
+use shard::{Mail, Shard};
 use tokio::sync::mpsc;
 
 use super::{ADDRESS_GAP, Call, Died, HubLine, Tasks, guarded};
@@ -156,29 +156,16 @@ impl HubProcess {
     }
 
     fn begin(setup: &HubSetup, disk: &SimDisk, node: &SimNode, world: World) -> Result<HubProcess, Died> {
-        let HubSetup { seed, config, .. } = setup;
+        let config = &setup.config;
         let tasks = Tasks::new();
         let entered = tasks.enter();
-        let signer = Arc::new(SeedSigner::new(seed));
-        let (header, options) = (header(config, signer.as_ref()), setup.options());
-        let opened = Journal::open_with_backend(disk.backend(), &header, options).map_err(died)?;
-        let (begun, mut committer, news) = begin(opened, config, signer, world).map_err(died)?;
-        let epoch_at = begun.epoch_at;
-        let commit = committer.turn().map_err(died)?;
-        let commit = commit.filter(|commit| commit.durable >= epoch_at);
-        news.tell(&commit.ok_or_else(|| died("the run's number was not written"))?);
-        let recovered = begun.rebuild(config, setup.room(), Rebuild::InTurn).map_err(died)?;
+        let Begun { recovered, committer, news } = recovered(setup, disk, world)?;
         let (ends_sender, ends) = mpsc::unbounded_channel();
         let node = Node { rpc: node.rpc_as(NAME), source: node.source_as(NAME), pool: VerifyPool::inline() };
         let (body, machines) =
             Body::start(config, recovered, node, "simulated".to_owned(), &ends_sender).map_err(died)?;
         let Machines { shards, control: (control, control_mailbox) } = machines;
-        let (placement, world) = (body.shared.mailboxes.placement(), &body.shared.world);
-        let seat = |(index, (shard, outlet, mailbox))| {
-            let machine = ShardMachine::new(index, shard, outlet, Arc::clone(placement), world.clone());
-            Seat { machine, mailbox, again: true, resume: false }
-        };
-        let shards = shards.into_iter().enumerate().map(seat).collect();
+        let shards = seats_of(shards, &body.shared);
         let serving = Arc::clone(WalletService::new(&body.shared, config).serving());
         let desk = body.chain.desk.clone();
         let synced = tasks.call(async move { desk.synced().await });
@@ -404,9 +391,41 @@ impl HubProcess {
     }
 }
 
+/// What a start reads from the disk.
+struct Begun {
+    recovered: Recovered,
+    committer: Committer,
+    news: CommitNews,
+}
+
+/// Reads the journal. Nothing of it is at work yet.
+fn recovered(setup: &HubSetup, disk: &SimDisk, world: World) -> Result<Begun, Died> {
+    let HubSetup { seed, config, .. } = setup;
+    let signer = Arc::new(SeedSigner::new(seed));
+    let (header, options) = (header(config, signer.as_ref()), setup.options());
+    let opened = Journal::open_with_backend(disk.backend(), &header, options).map_err(died)?;
+    let (begun, mut committer, news) = begin(opened, config, signer, world).map_err(died)?;
+    let epoch_at = begun.epoch_at;
+    let commit = committer.turn().map_err(died)?;
+    let commit = commit.filter(|commit| commit.durable >= epoch_at);
+    news.tell(&commit.ok_or_else(|| died("the run's number was not written"))?);
+    let recovered = begun.rebuild(config, setup.room(), Rebuild::InTurn).map_err(died)?;
+    Ok(Begun { recovered, committer, news })
+}
+
+fn seats_of(shards: Vec<(Shard, HubOutlet, Mailbox<Mail>)>, shared: &Shared) -> Vec<Seat> {
+    let (placement, world) = (shared.mailboxes.placement(), &shared.world);
+    let seat = |(index, (shard, outlet, mailbox))| {
+        let machine = ShardMachine::new(index, shard, outlet, Arc::clone(placement), world.clone());
+        Seat { machine, mailbox, again: true, resume: false }
+    };
+    shards.into_iter().enumerate().map(seat).collect()
+}
+
 fn died(why: impl std::fmt::Display) -> Died {
     Died::new("the hub", why)
 }
 
+mod checkpoint;
 #[cfg(test)]
 mod tests;

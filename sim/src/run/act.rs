@@ -370,9 +370,17 @@ impl Run {
         if self.hub.process.is_none() {
             return Ok(());
         }
-        self.note("people", format_args!("the operator restarts the hub"));
+        let upgrades = self.chance.people.one_of(1, 3);
+        let what = if upgrades { "upgrades" } else { "restarts" };
+        self.note("people", format_args!("the operator {what} the hub"));
         self.say("hub");
-        self.hub.stop(&mut self.chance.disk)?;
+        if upgrades {
+            // It did not stop in order, so the version that wrote the journal must make snapshots of it.
+            self.hub.kill(Cut::Kill, &mut self.chance.disk);
+            self.hub.checkpoint(&mut self.chance.disk)?;
+        } else {
+            self.hub.stop(&mut self.chance.disk)?;
+        }
         self.net.hub_died();
         self.hub.back_ms = self.clock.now_ms() + self.chance.people.within(0, 10_000);
         Ok(())

@@ -88,7 +88,7 @@ impl Run {
 
     /// With a hub that is gone for good nobody publishes what is worth nothing to it.
     pub(super) fn is_left_open(&self, channel: &pb::Channel) -> bool {
-        self.hub.line == Line::Cut && channel.local_msat < WORTH_CLOSING_MSAT
+        self.hub.line == Line::Cut && own_msat(channel) < WORTH_CLOSING_MSAT
     }
 
     /// It cheated, and meets nobody any more.
@@ -158,6 +158,11 @@ impl Run {
         let peer = self.wallets.iter().position(is_peer);
         waits && peer.is_some_and(|number| self.is_gone(number))
     }
+}
+
+/// What a party may have in a channel: its balance, and what it took of what is in flight, which the other side never confirmed.
+pub(super) fn own_msat(channel: &pb::Channel) -> u64 {
+    channel.local_msat.saturating_add(channel.in_flight_msat)
 }
 
 /// Not so where the other side alone could send the funding, never did, and nothing in it is this side's: that is forgotten

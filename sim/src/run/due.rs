@@ -13,6 +13,7 @@ use settlement::onchain::AddressKind;
 use tonic::Request;
 
 use super::Run;
+use super::closing::own_msat;
 use super::seats::{Character, Seat};
 use crate::audit::accounts::{Accounts, Cause, Chain, Known};
 use crate::audit::chain::Ledger;
@@ -97,7 +98,7 @@ impl Run {
             funding_of(channel).is_some_and(|funding| self.node.spender_of(funding).is_none())
         };
         let left = channels.iter().filter(|channel| self.is_left_open(channel)).filter(unspent);
-        left.map(|channel| channel.local_msat).sum()
+        left.map(own_msat).sum()
     }
 
     fn check_hub(&mut self, net_msat: i128, accounts: &Accounts) -> Result<(), Broken> {

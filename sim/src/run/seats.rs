@@ -167,6 +167,16 @@ impl<P: Process> Seat<P> {
     }
 }
 
+impl Seat<HubProcess> {
+    /// `hubd checkpoint`, between two runs of the hub.
+    pub fn checkpoint(&mut self, chance: &mut Chance) -> Result<(), Broken> {
+        let done = HubProcess::checkpoint(&self.setup, &self.disk, self.world.clone());
+        let result = done.or_else(|died| excused(&self.disk, &died));
+        self.disk.cut(Cut::Kill, chance);
+        result
+    }
+}
+
 impl Process for HubProcess {
     type Setup = HubSetup;
     type Part = HubPart;

@@ -107,6 +107,21 @@ fn a_hub_that_was_stopped_leaves_snapshots_only_and_starts_again() {
 }
 
 #[test]
+fn a_hub_that_was_killed_is_written_down_as_snapshots_before_an_upgrade_and_starts_again() {
+    let mut place = place(2);
+    let mut hub = place.start_and_settle();
+    place.node.mine_blocks(1);
+    hub.settle().unwrap();
+    place.kill(hub, Cut::Kill);
+    HubProcess::checkpoint(&place.setup, &place.disk, place.world.clone()).unwrap();
+    place.disk.cut(Cut::Kill, &mut place.chance);
+    let mut hub = place.start_and_settle();
+    assert!(hub.ready());
+    assert_eq!(info(&mut hub).height, place.node.height());
+    hub.stop().unwrap();
+}
+
+#[test]
 fn a_hub_whose_node_is_away_starts_and_serves_nobody() {
     let place = place(3);
     place.node.set_all_down(true);
