@@ -8,9 +8,11 @@ use proto::wallet::v1::wallet_server::Wallet;
 use tonic::Request;
 
 use super::Run;
+use super::due::funding_of;
 use super::seats::{Character, Line, Seat};
 use crate::audit::chain::LEFT_LYING;
 use crate::audit::{Broken, Party};
+use crate::chain::Whereabouts;
 use crate::plan::Fault;
 use crate::process::WalletProcess;
 
@@ -101,8 +103,7 @@ impl Run {
         let mut channels = self.channels(number, false)?;
         self.hear_wallet(number, &channels)?;
         self.look_at_closing(Party::Wallet(number), &channels, blocks)?;
-        channels.retain(may_yet_end);
-        channels.retain(|channel| !self.is_left_open(channel));
+        channels.retain(|channel| self.may_yet_end(channel) && !self.is_left_open(channel));
         let closes = CLOSES_AT.contains(&blocks);
         for channel in channels.iter().filter(|_| closes) {
             let request = wallet_pb::CloseChannelRequest {
@@ -141,9 +142,21 @@ impl Run {
         for request in waits_for_a_person(&channels, blocks) {
             self.ask_operator(|operator| async move { operator.bump(Request::new(request)).await })?;
         }
-        channels
-            .retain(|channel| may_yet_end(channel) && !is_crumbs(channel) && !self.waits_in_vain(channel));
+        channels.retain(|channel| {
+            self.may_yet_end(channel) && !is_crumbs(channel) && !self.waits_in_vain(channel)
+        });
         Ok(channels)
+    }
+
+    /// Not so where the other side alone could send the funding, never did, and nothing in it is this side's: that is forgotten
+    /// after two weeks, and nobody waits for it. Nor where this side made the funding and lost it, with all its data, before it
+    /// sent it: no node has it, and none will.
+    fn may_yet_end(&self, channel: &pb::Channel) -> bool {
+        let was_lost = awaits(channel) == Some(pb::OnchainAwaits::PeerCommitment)
+            && channel.confirmations == 0
+            && funding_of(channel)
+                .is_some_and(|funding| self.node.transaction(funding.txid) == Whereabouts::Nowhere);
+        !was_lost && (channel.funded_locally || channel.confirmations > 0 || channel.local_msat > 0)
     }
 
     /// A hub that forgot what it revoked may not close it alone, and who could is gone for good.
@@ -151,8 +164,7 @@ impl Run {
         if self.hub.character != Character::Forgetful {
             return false;
         }
-        let closing = channel.onchain.as_ref();
-        let waits = closing.is_some_and(|closing| closing.awaits() == pb::OnchainAwaits::PeerCommitment);
+        let waits = awaits(channel) == Some(pb::OnchainAwaits::PeerCommitment);
         let is_peer =
             |wallet: &Seat<WalletProcess>| wallet.setup.node_id().as_bytes()[..] == channel.node_key[..];
         let peer = self.wallets.iter().position(is_peer);
@@ -165,10 +177,8 @@ pub(super) fn own_msat(channel: &pb::Channel) -> u64 {
     channel.local_msat.saturating_add(channel.in_flight_msat)
 }
 
-/// Not so where the other side alone could send the funding, never did, and nothing in it is this side's: that is forgotten
-/// after two weeks, and nobody waits for it.
-fn may_yet_end(channel: &pb::Channel) -> bool {
-    channel.funded_locally || channel.confirmations > 0 || channel.local_msat > 0
+fn awaits(channel: &pb::Channel) -> Option<pb::OnchainAwaits> {
+    channel.onchain.as_ref().map(pb::OnchainClose::awaits)
 }
 
 /// What is left of it is worth less than it costs, and is given up after a week without company. What is the payer's again, and

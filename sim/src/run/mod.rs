@@ -347,6 +347,7 @@ impl Run {
             _ => self.chance.order.within(0, 100),
         };
         self.advance(ms);
+        self.let_proofs_come(0)?;
         self.return_those_away()?;
         self.look_at_forwards()?;
         self.look_at_submissions()?;
@@ -444,6 +445,7 @@ impl Run {
         self.clock.advance_ms(ms);
         self.hub.advance_ms(ms);
         self.wallets.iter_mut().for_each(|wallet| wallet.advance_ms(ms));
+        self.note_time();
     }
 
     fn say(&self, who: &str) {
@@ -471,6 +473,7 @@ impl Run {
         if wallet.process.is_none() {
             wallet.back_ms = self.clock.now_ms() + RETRY_MS;
         }
+        self.note_start(Party::Wallet(number));
         self.watching.woken.push(number);
         Ok(())
     }
@@ -492,6 +495,7 @@ impl Run {
         if self.hub.process.is_none() {
             self.hub.back_ms = self.clock.now_ms() + RETRY_MS;
         }
+        self.note_start(Party::Hub);
         Ok(())
     }
 

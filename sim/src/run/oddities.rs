@@ -266,6 +266,7 @@ impl Run {
             self.settle()?;
             self.catch_up();
             self.settle()?;
+            self.let_proofs_come(0)?;
         }
         Ok(())
     }

@@ -58,6 +58,7 @@ impl Run {
             for _ in 0..blocks {
                 self.pass_block_time()?;
             }
+            self.let_proofs_come(0)?;
         }
         Ok(())
     }

@@ -162,6 +162,11 @@ impl<P: Process> Seat<P> {
         self.character == Character::Honest
     }
 
+    /// Whether it works, and is owed what it was promised.
+    pub fn is_at_work(&self) -> bool {
+        self.is_honest() && self.process.is_some()
+    }
+
     pub fn trouble(&self, trouble: Trouble) {
         self.disk.trouble(trouble);
     }

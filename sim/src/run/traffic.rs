@@ -7,6 +7,7 @@ use tonic::Request;
 
 use super::Run;
 use super::calls::Asked;
+use super::hindrance::MOST_BLOCKS;
 use super::seats::{Character, Line};
 use crate::audit::Broken;
 use crate::audit::forwards::{Late, at_rest, atomic, check_sent, missing, tried_again};
@@ -155,6 +156,7 @@ impl Run {
         self.hub.back_ms = now;
         self.wallets.iter_mut().for_each(|wallet| wallet.back_ms = now);
         self.return_those_away()?;
+        self.let_proofs_come(MOST_BLOCKS)?;
         self.settle()?;
         let Some(link) = self.net.link_of(payee) else { return Ok(()) };
         self.net.stall(link, u64::MAX);

@@ -7,6 +7,7 @@ use tonic::Request;
 
 use super::Run;
 use super::calls::note_payment;
+use super::hindrance::MOST_BLOCKS;
 use super::seats::Line;
 use crate::audit::Broken;
 
@@ -19,6 +20,7 @@ impl Run {
     pub(super) fn wind_up(&mut self) -> Result<(), Broken> {
         self.calm();
         self.return_those_away()?;
+        self.let_proofs_come(MOST_BLOCKS)?;
         self.work(20)?;
         self.decide_everything()?;
         self.until_payments_end()?;
