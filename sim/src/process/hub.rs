@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use channel::ids::ChannelId;
 use channel::keys::Point;
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
@@ -333,6 +334,18 @@ impl HubProcess {
             sights.set_aside.extend(shard.quarantined().map(|quarantined| quarantined.owner));
         }
         Some(sights)
+    }
+
+    /// Every channel that one of its shards has.
+    pub fn channel_ids(&self) -> Vec<ChannelId> {
+        let owners = self.shards.iter().flat_map(|seat| seat.machine.shard().forwards());
+        owners.filter_map(|(owner, _)| self.body.shared.directory.name_of(owner)).collect()
+    }
+
+    /// The shard that owns this channel.
+    pub fn shard_of(&self, channel: &ChannelId) -> Option<usize> {
+        let owner = self.body.shared.directory.place(channel)?.owner;
+        self.shards.iter().position(|seat| seat.machine.shard().forwards().any(|(owns, _)| owns == owner))
     }
 
     /// The least height that one of its shards has heard of.

@@ -219,7 +219,7 @@ impl Run {
 }
 
 /// Whether it spends what two keys must sign for: it closes a channel, or more than one.
-fn closes(transaction: &Transaction) -> bool {
+pub(super) fn closes(transaction: &Transaction) -> bool {
     transaction.input.iter().any(|input| {
         let witness = &input.witness;
         witness.len() == 4

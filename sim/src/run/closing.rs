@@ -31,6 +31,9 @@ const PERSON_PAYS_SAT_PER_VB: u64 = 3;
 const WORTH_CLOSING_MSAT: u64 = 2_000_000;
 /// Once everybody closes alone, blocks between two looks at what is left.
 const LOOK_EVERY_BLOCKS: u32 = 4;
+/// Blocks after which nobody waits for crumbs, and some more.
+const CRUMBS_BLOCKS: u32 = settlement::limits::GIVE_UP_BLOCKS + settlement::limits::GIVE_UP_LOOK_BLOCKS;
+const CRUMBS_EVERY_BLOCKS: u32 = 24;
 /// Time for a close to be agreed on and sent.
 const FORGETS_AFTER_SECONDS: u32 = 5;
 /// Characters of what is left that are told.
@@ -70,6 +73,32 @@ impl Run {
         self.note("miner", format_args!("bitcoind forgets what waits"));
         self.node.forget_mempool();
         Ok(())
+    }
+
+    /// What is not worth its fee is given up after a week. Few runs wait for that.
+    pub(super) fn until_crumbs_are_given_up(&mut self) -> Result<(), Broken> {
+        if !self.moments.waits_for_crumbs {
+            return Ok(());
+        }
+        for blocks in 0..CRUMBS_BLOCKS {
+            if blocks.is_multiple_of(CRUMBS_EVERY_BLOCKS) && !self.somebody_has_crumbs()? {
+                return Ok(());
+            }
+            self.block_for_all()?;
+        }
+        Ok(())
+    }
+
+    fn somebody_has_crumbs(&mut self) -> Result<bool, Broken> {
+        for number in 0..self.wallets.len() {
+            if !self.is_gone(number) && self.channels(number, false)?.iter().any(is_crumbs) {
+                return Ok(true);
+            }
+        }
+        let listed = self.ask_operator(|operator| async move {
+            operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
+        })?;
+        Ok(listed.is_some_and(|listed| listed.channels.iter().any(is_crumbs)))
     }
 
     /// Everybody closes what they have. What is still open is told.

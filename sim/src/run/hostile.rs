@@ -151,7 +151,7 @@ impl Run {
         Ok(())
     }
 
-    fn rounds(&mut self) -> Result<(), Broken> {
+    pub(super) fn rounds(&mut self) -> Result<(), Broken> {
         for _ in 0..ROUNDS {
             self.settle()?;
             self.advance(500);

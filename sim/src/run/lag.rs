@@ -28,7 +28,7 @@ impl Run {
         Ok(())
     }
 
-    fn hub_works(&mut self, lags: bool) -> Result<(), Broken> {
+    pub(super) fn hub_works(&mut self, lags: bool) -> Result<(), Broken> {
         self.say("hub");
         let shards = (0..self.hub.setup.shards()).map(HubPart::Shard);
         let tasks = [HubPart::Tasks { polls: POLLS }];
@@ -39,7 +39,7 @@ impl Run {
         Ok(())
     }
 
-    fn wallet_works(&mut self, number: usize, lags: bool) -> Result<(), Broken> {
+    pub(super) fn wallet_works(&mut self, number: usize, lags: bool) -> Result<(), Broken> {
         self.say_wallet(number);
         let tasks = WalletPart::Tasks { polls: POLLS };
         let parts = [tasks, WalletPart::Core, tasks];

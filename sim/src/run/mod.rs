@@ -12,6 +12,7 @@ mod hostile;
 mod lag;
 mod lies;
 mod mishap;
+mod moments;
 mod oddities;
 mod pace;
 mod reckon;
@@ -49,6 +50,7 @@ use climate::Climate;
 use hindrance::Hindrances;
 use lies::Lies;
 use mishap::Spells;
+use moments::Moments;
 use oddities::Oddities;
 use pace::Pace;
 use restore::Lost;
@@ -130,6 +132,7 @@ struct Run {
     hindrances: Hindrances,
     pace: Pace,
     odd: Oddities,
+    moments: Moments,
     lost: Lost,
     traffic: Traffic,
     /// Channels in which an old state was found on the chain.
@@ -158,6 +161,7 @@ impl Run {
         hub_setup.config.inbound.max_channels_per_wallet = MOST_CHANNELS;
         hub_setup.config.wallets.max_channels_per_wallet = MOST_CHANNELS;
         hub_setup.config.inbound.max_sat_per_wallet = hub_setup.config.inbound.max_channel_sat * 20;
+        let moments = Moments::of(plan, &mut hub_setup);
         let mut nature = seed.stream("nature");
         let count = plan.wallets.unwrap_or_else(|| {
             let (least, most) = (*WALLETS.start(), *WALLETS.end());
@@ -225,6 +229,7 @@ impl Run {
             hindrances: Hindrances::default(),
             pace: Pace::default(),
             odd,
+            moments,
             lost: Lost::default(),
             traffic: Traffic::of(plan),
             punished: BTreeSet::new(),
@@ -324,6 +329,7 @@ impl Run {
         }
         self.traffic()?;
         self.be_rude()?;
+        self.moment()?;
         self.end_oddities();
         self.look_at_answers()?;
         let turns = self.chance.order.within(4, 60);

@@ -113,6 +113,11 @@ impl Oddities {
         Arc::new(move || room.load(Ordering::Relaxed))
     }
 
+    /// Whether a thread or a node of somebody's is not what it should be.
+    pub fn somebody_is_hindered(&self) -> bool {
+        self.lag_until_ms.is_some() || self.outage.is_some() || self.slow.is_some()
+    }
+
     /// Whether this one's bitcoind is away.
     pub fn has_outage(&self, who: usize) -> bool {
         self.outage.is_some_and(|(away, _)| away == who)
@@ -295,7 +300,7 @@ impl Run {
         self.node.set_slow(&name, None);
     }
 
-    fn open_something(&mut self, number: usize) {
+    pub(super) fn open_something(&mut self, number: usize) {
         let amount_sat = self.capacity_sat();
         let Some(process) = &self.wallets[number].process else { return };
         if self.odd.chance.one_of(1, 2) {
@@ -304,6 +309,14 @@ impl Run {
         } else {
             let request = pb::RequestInboundRequest { amount_sat, ..Default::default() };
             drop(process.call(|service| async move { service.request_inbound(Request::new(request)).await }));
+        }
+    }
+
+    /// One of the hub's threads gets no time for so long, or until somebody ends it.
+    pub(super) fn shard_falls_behind(&mut self, shard: usize, ms: u64) {
+        self.odd.lag_until_ms = Some(self.clock.now_ms() + ms);
+        if let Some(hub) = &mut self.hub.process {
+            hub.fall_behind(shard);
         }
     }
 

@@ -41,10 +41,16 @@ impl Pace {
 impl Run {
     /// A block, when it is time for one.
     pub(super) fn next_block(&mut self) -> Result<(), Broken> {
+        self.until_block_is_due()?;
+        self.mine(1);
+        Ok(())
+    }
+
+    /// Until it is time for a block.
+    pub(super) fn until_block_is_due(&mut self) -> Result<(), Broken> {
         while self.pace.early_ms(self.clock.now_ms()) > 0 {
             self.pass_block_time()?;
         }
-        self.mine(1);
         Ok(())
     }
 

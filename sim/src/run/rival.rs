@@ -26,9 +26,14 @@ impl Run {
     pub(super) fn spend_a_funding_twice(&mut self) -> Result<(), Broken> {
         let Some(number) = self.somebody_hostile() else { return Ok(()) };
         let depth = u32::try_from(self.odd_chance().within(DEPTH.0, DEPTH.1)).unwrap_or(1);
+        self.take_back(number, depth).map(|_| ())
+    }
+
+    /// Whatever it put into channels in so many blocks is its own again. False if that was nothing.
+    pub(super) fn take_back(&mut self, number: usize, depth: u32) -> Result<bool, Broken> {
         let seed = self.wallets[number].setup.seed;
         let randomness = self.odd_chance().bytes();
-        let Some(rival) = rival(&self.node, &seed, depth, randomness) else { return Ok(()) };
+        let Some(rival) = rival(&self.node, &seed, depth, randomness) else { return Ok(false) };
         let node_key = self.wallets[number].setup.node_id().as_bytes().to_vec();
         let listed = self.ask_operator(|operator| async move {
             operator.list_channels(Request::new(pb::ListChannelsRequest::default())).await
@@ -41,7 +46,7 @@ impl Run {
         let how = Mine { include: vec![rival], ..Mine::nothing() };
         self.node.reorganise_with(depth, Keep::Drop, &how);
         self.counts.reorgs += 1;
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -51,12 +51,34 @@ impl Known {
     }
 }
 
+/// As many messages as are every kind once.
+pub const EVERYTHING: usize = KINDS;
+
 /// A frame with nothing but strange messages about one channel; `None` if none is known.
 pub fn frame(known: &Known, chance: &mut Chance) -> Option<Frame> {
     let channel_id = known.pick(chance)?;
     let messages = several(chance);
+    Some(of_messages(channel_id, messages))
+}
+
+/// So many strange messages about a channel, each of another kind.
+pub fn about(channel_id: &Bytes, count: usize, chance: &mut Chance) -> Frame {
+    let first = chance.below(KINDS);
+    let kinds = (0..count.min(KINDS)).map(|index| of_kind((first + index) % KINDS, chance));
+    let messages = kinds.map(|kind| ChannelMessage { kind: Some(kind) }).collect();
+    of_messages(channel_id.clone(), messages)
+}
+
+/// Gives a channel up.
+pub fn given_up(channel_id: &Bytes) -> Frame {
+    let error = pb::ChannelError { text: "no longer wanted".to_owned(), ..Default::default() };
+    let messages = vec![ChannelMessage { kind: Some(Kind::ChannelError(error)) }];
+    of_messages(channel_id.clone(), messages)
+}
+
+fn of_messages(channel_id: Bytes, messages: Vec<ChannelMessage>) -> Frame {
     let channels = vec![ChannelMessages { channel_id, messages }];
-    Some(Frame { kind: Some(FrameKind::Batch(Batch { channels, ..Batch::default() })) })
+    Frame { kind: Some(FrameKind::Batch(Batch { channels, ..Batch::default() })) }
 }
 
 /// Puts strange messages between what a wallet says.
@@ -67,7 +89,7 @@ pub fn tamper(known: Known, mut chance: Chance) -> Tamper {
         let Some(FrameKind::Batch(batch)) = &mut frame.kind else { return vec![frame] };
         for channel in &mut batch.channels {
             known.note(&channel.channel_id);
-            let every = if channel.messages.iter().any(opens) { 2 } else { every };
+            let every = if channel.messages.iter().any(is_step) { 2 } else { every };
             if chance.one_of(1, every) {
                 let at = chance.below(channel.messages.len() + 1);
                 let strange = several(&mut chance);
@@ -83,12 +105,17 @@ pub fn tamper(known: Known, mut chance: Chance) -> Tamper {
     })
 }
 
-/// Whether it is a step of an opening, which lasts a moment.
-fn opens(message: &ChannelMessage) -> bool {
+/// Whether it is a step of an opening or of an agreed close, which last a moment.
+fn is_step(message: &ChannelMessage) -> bool {
     matches!(
         message.kind,
         Some(
-            Kind::OpenChannel(_) | Kind::AcceptChannel(_) | Kind::FundingCreated(_) | Kind::FundingSigned(_)
+            Kind::OpenChannel(_)
+                | Kind::AcceptChannel(_)
+                | Kind::FundingCreated(_)
+                | Kind::FundingSigned(_)
+                | Kind::ClosingTerms(_)
+                | Kind::ClosingTicket(_)
         )
     )
 }
@@ -122,6 +149,10 @@ fn several(chance: &mut Chance) -> Vec<ChannelMessage> {
 
 fn strange(chance: &mut Chance) -> Kind {
     let drawn = chance.below(KINDS);
+    of_kind(drawn, chance)
+}
+
+fn of_kind(drawn: usize, chance: &mut Chance) -> Kind {
     let number = chance.within(0, 3);
     let bytes32 = |chance: &mut Chance| Bytes::from(chance.bytes::<32>().to_vec());
     let point = || Bytes::from_static(&POINT);

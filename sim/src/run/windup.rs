@@ -26,6 +26,7 @@ impl Run {
         self.until_payments_end()?;
         self.note_last_words()?;
         self.until_channels_end()?;
+        self.until_crumbs_are_given_up()?;
         self.close_the_books()?;
         self.restart_everybody()
     }
