@@ -1,18 +1,14 @@
 //! `hubd checkpoint`: turns a journal that was not stopped cleanly into snapshots, with the version that wrote it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use journal::Batch;
-use settlement::desk::Desk;
-use settlement::pool::VerifyPool;
 use shard::Mail;
 use tokio::sync::mpsc;
 
 use bitcoin::hashes::{Hash, sha256};
 
-use crate::chain::{DeskState, desk_config};
-use crate::config::Config;
+use crate::chain::DeskState;
 use crate::control::ControlMail;
 use crate::limits::STOP_TIMEOUT;
 use crate::recover::{Recovered, Shared};
@@ -23,15 +19,13 @@ use crate::threads::{Ended, Who, spawn_control};
 /// Snapshots every machine and closes the journal. Nothing is sent, published or signed. Answers the rows left, which
 /// are 0 when all went well.
 pub fn checkpoint(
-    config: &Config,
     recovered: Recovered,
     journal: std::thread::JoinHandle<()>,
     ends_sender: &mpsc::UnboundedSender<Ended>,
     ends: &mut mpsc::UnboundedReceiver<Ended>,
 ) -> Result<u64, Failed> {
     let Recovered { shared, shards, control, desk, to_desk: _, desk_snapshots: _ } = recovered;
-    let pool = VerifyPool::new(None).map_err(Failed::with(Exit::CannotStart))?;
-    snapshot_desk(config, &shared, desk, pool)?;
+    snapshot_desk(&shared, desk)?;
     let count = shards.len();
     // Kept: a shard whose resume channel is gone would end at once.
     let _resumes = spawn_shards(shards, &shared, ends_sender)?;
@@ -46,25 +40,11 @@ pub fn checkpoint(
     Ok(rows.unwrap_or(0))
 }
 
-/// The desk has nothing to do offline but to write down its state.
-pub fn snapshot_desk(
-    config: &Config,
-    shared: &Shared,
-    state: DeskState,
-    pool: VerifyPool,
-) -> Result<(), Failed> {
-    let DeskState { replay, mut machine } = state;
-    if replay.memory().is_none() {
-        return Ok(());
-    }
-    let (desk_config, start) = desk_config(config, &shared.signer);
-    let (desk, first) = Desk::open(desk_config, replay, start, shared.signer.clone(), Arc::new(pool))
-        .map_err(Failed::with(Exit::CannotStart))?;
+/// The desk has nothing to do offline but to write down what it knows, and what it was telling channels when it died.
+pub fn snapshot_desk(shared: &Shared, state: DeskState) -> Result<(), Failed> {
+    let DeskState { replay, machine } = state;
+    let Some(payload) = replay.snapshot() else { return Ok(()) };
     let mut batch = Batch::default();
-    for record in &first.records {
-        machine.record(&mut batch, |out| out.extend_from_slice(record));
-    }
-    let payload = desk.snapshot();
     let hash = sha256::Hash::hash(&payload).to_byte_array();
     batch.snapshots.push(machine.snapshot(payload, hash));
     shared.log.append(batch).map_err(Failed::with(Exit::Fault))?;

@@ -63,7 +63,7 @@ fn run(cli: &Cli) -> Result<(), Failed> {
     })?;
     match cli.command {
         Some(Subcommands::Checkpoint) => {
-            let rows = checkpoint(&config, recovered, journal, &ends_sender, &mut ends)?;
+            let rows = checkpoint(recovered, journal, &ends_sender, &mut ends)?;
             if rows > 0 {
                 let text = format!(
                     "{rows} rows are left that no snapshot covers; the journal is whole, nothing is lost"

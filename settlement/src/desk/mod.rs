@@ -116,6 +116,12 @@ impl Replay {
         self.0.apply(record)
     }
 
+    /// All of it as one row, as it was read: what a desk was telling when it died is still to be told or taken back. `None` for a
+    /// desk that never began.
+    pub fn snapshot(&self) -> Option<Vec<u8>> {
+        self.memory().map(|_| self.0.encode())
+    }
+
     /// Where following goes on; `None` for a desk that never began.
     pub fn memory(&self) -> Option<&ChainMemory> {
         self.0.memory.as_ref()

@@ -110,7 +110,13 @@ impl Rig {
         self.journal.extend(outcome.before);
         let mut replay = Replay::default();
         self.journal.iter().for_each(|record| replay.apply(record).unwrap());
+        // A checkpoint in between changes nothing.
+        let written_down = Replay::from_snapshot(&replay.snapshot().unwrap()).unwrap();
         let (desk, outcome) = open(&self.config, replay, self.chain[0]);
+        let (other, same) = open(&self.config, written_down, self.chain[0]);
+        assert_eq!(format!("{:?}", same.first), format!("{:?}", outcome.first));
+        assert_eq!(same.records, outcome.records);
+        assert_eq!(other.snapshot(), desk.snapshot());
         self.desk = desk;
         self.perform(outcome)
     }

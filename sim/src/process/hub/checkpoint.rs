@@ -3,7 +3,6 @@
 use hub::checkpoint::snapshot_desk;
 use hub::control::ControlMail;
 use hub::recover::Recovered;
-use settlement::pool::VerifyPool;
 use shard::Mail;
 
 use super::{Begun, HubProcess, HubSetup, MOST_ROUNDS, NAME, died, seats_of};
@@ -17,15 +16,15 @@ impl HubProcess {
         guarded(NAME, || {
             let tasks = Tasks::new();
             let _entered = tasks.enter();
-            write_down(super::recovered(setup, disk, world)?, setup)
+            write_down(super::recovered(setup, disk, world)?)
         })
     }
 }
 
-fn write_down(begun: Begun, setup: &HubSetup) -> Result<(), Died> {
+fn write_down(begun: Begun) -> Result<(), Died> {
     let Begun { recovered, mut committer, news } = begun;
     let Recovered { shared, shards, control: (mut control, control_mailbox), desk, .. } = recovered;
-    snapshot_desk(&setup.config, &shared, desk, VerifyPool::inline()).map_err(died)?;
+    snapshot_desk(&shared, desk).map_err(died)?;
     let mut seats = seats_of(shards, &shared);
     shared.mailboxes.every_shard(|| Mail::Stop);
     for _ in 0..MOST_ROUNDS {

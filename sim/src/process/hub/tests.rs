@@ -115,6 +115,11 @@ fn a_hub_that_was_killed_is_written_down_as_snapshots_before_an_upgrade_and_star
     place.kill(hub, Cut::Kill);
     HubProcess::checkpoint(&place.setup, &place.disk, place.world.clone()).unwrap();
     place.disk.cut(Cut::Kill, &mut place.chance);
+    place.node.set_down(NAME, true);
+    let hub = place.start_and_settle();
+    assert_eq!(hub.height(), place.node.height(), "it knows what it knew");
+    hub.stop().unwrap();
+    place.node.set_down(NAME, false);
     let mut hub = place.start_and_settle();
     assert!(hub.ready());
     assert_eq!(info(&mut hub).height, place.node.height());
