@@ -72,6 +72,9 @@ enum Moment {
     Rob,
 }
 
+/// One moment in so many steps, where the seed makes much or little of it. They are long, so most runs have none.
+const MOMENTS_EVERY: [Option<u32>; 8] = [None, None, None, None, None, None, Some(10), Some(5)];
+
 /// How often each happens.
 const MOMENTS: [(Moment, u32); 7] = [
     (Moment::DieAmidBlock, 2),
@@ -95,7 +98,7 @@ pub(super) struct Held {
 impl Moments {
     pub fn of(plan: &Plan, hub: &mut HubSetup) -> Self {
         let mut chance = plan.seed.stream("moments");
-        let drawn = chance.pick(&[None, None, Some(10), Some(5)]).copied().flatten();
+        let drawn = chance.pick(&MOMENTS_EVERY).copied().flatten();
         // Each needs faults of more than one kind.
         let every = drawn.filter(|_| plan.faults == Faults::all());
         let waits_for_crumbs = every.is_some() && chance.one_of(1, 5);
