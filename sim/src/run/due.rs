@@ -51,7 +51,8 @@ impl Run {
                 return Err(Broken::new("calls are answered", format!("wallet {number} tells no balance")));
             };
             let found = balance.on_chain.map_or(0, |coins| coins.confirmed_sat);
-            let price = self.prices_paid_msat(&all[number]);
+            self.lost.note_prices(number, &all[number]);
+            let price = self.lost.prices_paid_msat(number);
             prices += i128::from(price);
             let left = i128::from(self.left_open_msat(&all[number])) + self.unmade_msat(Some(number));
             let net = self.books.wallet_net_msat(number) - i128::from(price) - left;
@@ -81,15 +82,6 @@ impl Run {
             }
         });
         received.filter(|received| *received > 0).sum()
-    }
-
-    /// What a wallet has paid for channels that the hub opened. Of those that ended it tells no price; it did before.
-    fn prices_paid_msat(&self, channels: &[pb::Channel]) -> u64 {
-        let before = |channel: &pb::Channel| {
-            let seen = self.seen.get(channel.channel_id.as_ref());
-            seen.map_or(0, |(_, channel)| price_paid_msat(channel))
-        };
-        channels.iter().map(|channel| price_paid_msat(channel).max(before(channel))).sum()
     }
 
     /// What a wallet has in channels that nobody closes any more.
@@ -178,10 +170,6 @@ fn is_at_risk(cause: Cause) -> bool {
 }
 
 /// What a wallet has paid for a channel that the hub opened.
-fn price_paid_msat(channel: &pb::Channel) -> u64 {
-    if channel.funded_locally { 0 } else { channel.price_msat.saturating_sub(channel.price_unpaid_msat) }
-}
-
 pub(super) fn funding_of(channel: &pb::Channel) -> Option<OutPoint> {
     let funding = channel.funding.as_ref()?;
     let txid = <[u8; 32]>::try_from(funding.txid.as_ref()).ok()?;

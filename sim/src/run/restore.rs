@@ -21,6 +21,8 @@ pub struct Lost {
     channels: BTreeMap<usize, Vec<pb::Channel>>,
     /// Payments of which a wallet said the last word before that.
     payments: BTreeMap<usize, BTreeSet<[u8; 32]>>,
+    /// The most that wallets said they had paid for each channel, in msat: of those that ended, or were lost, they tell no price.
+    prices: BTreeMap<(usize, Vec<u8>), u64>,
     /// What the hub lost to those who undid the blocks that it relied on, at most.
     pub robbed_sat: u64,
     /// What the hub may go back to.
@@ -31,6 +33,20 @@ impl Lost {
     /// Whether a wallet need not know the payment any more.
     pub fn forgave(&self, wallet: usize, hash: &[u8; 32]) -> bool {
         self.payments.get(&wallet).is_some_and(|lost| lost.contains(hash))
+    }
+
+    /// A wallet tells of its channels.
+    pub fn note_prices(&mut self, wallet: usize, channels: &[pb::Channel]) {
+        for channel in channels.iter().filter(|channel| !channel.funded_locally) {
+            let paid = channel.price_msat.saturating_sub(channel.price_unpaid_msat);
+            let most = self.prices.entry((wallet, channel.channel_id.to_vec())).or_default();
+            *most = paid.max(*most);
+        }
+    }
+
+    /// What a wallet has paid for channels that the hub opened, in msat.
+    pub fn prices_paid_msat(&self, wallet: usize) -> u64 {
+        self.prices.iter().filter(|((owner, _), _)| *owner == wallet).map(|(_, paid)| paid).sum()
     }
 
     /// Whether nobody lost anything.
@@ -102,6 +118,7 @@ impl Run {
         let said: Vec<[u8; 32]> = self.books.acknowledged_by(number).collect();
         self.lost.payments.entry(number).or_default().extend(said);
         self.watching.forget(number, &channels);
+        self.lost.note_prices(number, &channels);
         self.books.withdraw_invoices();
         self.lost.channels.entry(number).or_default().extend(channels);
         Ok(true)
