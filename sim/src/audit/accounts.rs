@@ -244,7 +244,11 @@ impl<'a> Accounts<'a> {
                         self.gets(Party::Hub, Cause::AgreedFee, txid, fee);
                     }
                 }
-                None => self.pays(wallet, Cause::Dust, txid, DUST),
+                // What was left of its balance after the fee was below the dust limit.
+                None => {
+                    self.pays(wallet, Cause::AgreedFee, txid, known.agreed_fee.unwrap_or_default());
+                    self.pays(wallet, Cause::Dust, txid, DUST);
+                }
             }
         }
     }
@@ -409,6 +413,8 @@ mod tests {
         // The hub pays 750 to miners, and the wallet that to the hub; a part of a satoshi is the wallet's loss.
         assert_eq!(costs(Version::TWO, &outputs, Some(750)), (0, -751));
         assert_eq!(costs(Version::TWO, &[(99_500, &hub)], None), (-500, -354));
+        // A fee that leaves no output may take all that was there.
+        assert_eq!(costs(Version::TWO, &[(99_500, &hub)], Some(750)), (-500, -1_104));
     }
 
     #[test]
