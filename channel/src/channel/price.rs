@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use bitcoin::Amount;
 use serde::{Deserialize, Serialize};
 
+use super::htlc::Removal;
 use super::state::State;
 use crate::amount::Msat;
 use crate::forward::Offer;
@@ -74,9 +75,10 @@ impl Price {
         self.left
     }
 
-    /// What is still to be paid, what is held included.
-    pub(super) fn unpaid(&self) -> Msat {
-        self.held.values().fold(self.left, |sum, part| sum.saturating_add(*part))
+    /// What is still to be paid, what is held included, but not of HTLCs that were taken.
+    pub(super) fn unpaid(&self, taken: impl Fn(u64) -> bool) -> Msat {
+        let held = self.held.iter().filter(|(id, _)| !taken(**id));
+        held.fold(self.left, |sum, (_, part)| sum.saturating_add(*part))
     }
 
     /// Whether the parts make no more than the whole.
@@ -123,6 +125,15 @@ impl State {
     pub(super) fn part_of(&self, offerer: Side, id: u64) -> Msat {
         let price = self.price.as_ref().filter(|_| self.terms.opener == offerer);
         price.and_then(|price| price.held.get(&id)).copied().unwrap_or(Msat::ZERO)
+    }
+
+    /// What of the price is still to be paid. Who took an HTLC has paid with it, whether the other side or the chain gives it.
+    pub(super) fn price_unpaid(&self) -> Msat {
+        let taken = |id: u64| {
+            let received = self.htlcs.received.get(&id).filter(|_| self.terms.opener == Side::Counterparty);
+            received.is_some_and(|htlc| matches!(htlc.removal, Some(Removal::Fulfilled(_))))
+        };
+        self.price.as_ref().map_or(Msat::ZERO, |price| price.unpaid(taken))
     }
 
     /// An HTLC that `offerer` offered is gone. Answers what of the price was paid with it.

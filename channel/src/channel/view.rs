@@ -5,7 +5,6 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, Txid};
 use super::Channel;
 use super::htlc::{HtlcState, Removal, Which};
 use super::onchain_view::{Awaiting, OnchainView};
-use super::price::Price;
 use super::state::{Connection, Phase};
 use crate::amount::Msat;
 use crate::bytes::{KeyId, PaymentHash};
@@ -217,7 +216,7 @@ impl Channel {
             onchain: self.onchain(),
             awaiting: self.awaiting(),
             price_msat: state.price.as_ref().map_or(Msat::ZERO, |price| price.total),
-            price_unpaid_msat: state.price.as_ref().map_or(Msat::ZERO, Price::unpaid),
+            price_unpaid_msat: state.price_unpaid(),
             paid_sat: match state.phase {
                 Phase::Closing { .. } | Phase::Closed { .. } => state.closing.paid_sat,
                 Phase::Proposed

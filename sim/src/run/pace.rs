@@ -59,8 +59,11 @@ impl Run {
         while left > 0 {
             let blocks = self.chance.people.within(1, BLOCKS_AT_ONCE).min(left);
             left -= blocks;
+            // Somebody looks before what ended is forgotten.
+            self.look_at_channels();
             self.mine(u32::try_from(blocks).unwrap_or(1));
             self.settle()?;
+            self.look_at_answers()?;
             for _ in 0..blocks {
                 self.pass_block_time()?;
             }

@@ -296,10 +296,8 @@ impl State {
     /// What was kept of a fulfilled HTLC is paid for good.
     fn pay_part(&mut self, offerer: Side, add: &UpdateAddHtlc, out: &mut Out<'_>) {
         let amount_msat = self.end_part(offerer, add.id, HtlcEnd::Fulfilled);
-        if let Some(price) = &self.price
-            && !amount_msat.is_zero()
-        {
-            out.report(Report::PricePaid { amount_msat, unpaid_msat: price.unpaid() });
+        if !amount_msat.is_zero() {
+            out.report(Report::PricePaid { amount_msat, unpaid_msat: self.price_unpaid() });
         }
     }
 

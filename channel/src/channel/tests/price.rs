@@ -7,7 +7,7 @@ use crate::amount::Msat;
 use crate::channel::Channel;
 use crate::effect::Report;
 use crate::error::{ParameterFlaw, Refusal, Rejection};
-use crate::event::{AcceptRequest, Command, Event, OpenRequest};
+use crate::event::{AcceptRequest, Command, Event, FailRequest, OpenRequest};
 use crate::funding::FundingFlaw;
 use crate::message::{FundingCreated, Message};
 
@@ -71,6 +71,17 @@ fn what_was_kept_of_a_failed_payment_is_owed_again() {
     assert_eq!(unpaid(&pair), [700_000, 700_000]);
     assert_eq!(pair.hub.channel().view().holder_msat.to_u64(), CAPACITY_SAT * 1_000);
     assert_eq!(paid(&mut pair, 1, 2_000_000), [1_300_000, 2_000_000]);
+}
+
+#[test]
+fn who_took_a_payment_has_paid_with_it_though_the_channel_fails_before_it_is_removed() {
+    let mut pair = Pair::open_at(msat(700_000));
+    pair.offer(Who::Hub, 0, 2_000_000);
+    pair.run();
+    pair.resolve(Who::Wallet, 0, fulfilled(0));
+    assert_eq!(unpaid(&pair), [700_000, 0]);
+    pair.wallet.command(Command::Fail { reason: FailRequest::Operator }).unwrap();
+    assert_eq!(unpaid(&pair)[1], 0, "the hub kept its part of what the chain gives");
 }
 
 #[test]
