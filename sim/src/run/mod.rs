@@ -472,7 +472,7 @@ impl Run {
     fn start_wallet(&mut self, number: usize) -> Result<(), Broken> {
         self.note("people", format_args!("wallet {number} starts"));
         self.say_wallet(number);
-        self.owners[number].back_by = None;
+        self.owners[number].is_back();
         let bitcoind = self.bitcoind(Party::Wallet(number));
         let wallet = &mut self.wallets[number];
         wallet.start(&self.node, bitcoind, &mut self.chance.disk)?;

@@ -85,6 +85,14 @@ fn excused(disk: &SimDisk, died: &Died) -> Result<(), Broken> {
     Err(Broken::new("processes live", died.to_string()))
 }
 
+impl Owner {
+    /// The wallet starts. What its owner had asked it before is lost, so a look that was not answered is no reason to wait.
+    pub fn is_back(&mut self) {
+        self.back_by = None;
+        self.looks = false;
+    }
+}
+
 impl<P: Process> Seat<P> {
     pub fn new(setup: P::Setup, world: World, character: Character) -> Self {
         Seat {

@@ -45,6 +45,10 @@ impl Run {
         for line in self.books.promised(party) {
             self.note("books", format_args!("{line}"));
         }
+        if let Party::Wallet(number) = party {
+            let paid = self.lost.prices_paid_msat(number);
+            self.note("books", format_args!("prices of channels: {paid} msat"));
+        }
         let ledger = Ledger::new(&self.node);
         channels.iter().for_each(|channel| self.tell_channel(&ledger, channel));
         if party == Party::Hub {
