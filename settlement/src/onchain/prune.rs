@@ -9,9 +9,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bdk_wallet::chain::ChainPosition;
 use bdk_wallet::{ChangeSet, KeychainKind, Wallet};
-use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxIn, Txid};
 use serde::{Deserialize, Serialize};
 
+use super::ledger::Ledger;
 use crate::limits;
 
 /// Everything that the records amount to.
@@ -24,11 +25,12 @@ pub(super) struct Whole {
 
 impl Whole {
     /// Without what can be forgotten. `wallet` is made of the same records.
-    pub fn pruned(mut self, wallet: &Wallet) -> Self {
-        let mut gone = self.settled(wallet);
+    pub fn pruned(mut self, wallet: &Ledger) -> Self {
+        let void = self.void(wallet);
+        let mut gone = self.settled(wallet, &void);
         let spent = self.spent_by(&gone, wallet);
         self.spent.extend(spent);
-        gone.extend(self.void(wallet));
+        gone.extend(void);
         self.spent.retain(|outpoint| !gone.contains(&outpoint.txid));
         let graph = &mut self.changes.tx_graph;
         graph.txs.retain(|transaction| !gone.contains(&transaction.compute_txid()));
@@ -53,24 +55,32 @@ impl Whole {
     }
 
     /// Transactions deep in the chain whose coins were all spent as deep.
-    fn settled(&self, wallet: &Wallet) -> HashSet<Txid> {
+    fn settled(&self, wallet: &Ledger, void: &HashSet<Txid>) -> HashSet<Txid> {
         let deep_from = deep_from(wallet);
         let is_deep = |position: &ChainPosition<bdk_wallet::chain::ConfirmationBlockTime>| match position {
             ChainPosition::Confirmed { anchor, .. } => anchor.block_id.height < deep_from,
             ChainPosition::Unconfirmed { .. } => false,
         };
-        let deep: HashMap<Txid, std::sync::Arc<Transaction>> = wallet
-            .transactions()
-            .filter(|known| is_deep(&known.chain_position))
-            .map(|known| (known.tx_node.txid, known.tx_node.tx))
-            .collect();
+        let deep = wallet.known().iter().filter(|known| is_deep(&known.position));
+        let deep: HashMap<Txid, &Transaction> =
+            deep.map(|known| (known.txid, known.transaction.as_ref())).collect();
         let last = last_scripts(wallet);
         let is_spent = |outpoint: OutPoint| {
             let spenders = wallet.tx_graph().outspends(outpoint);
             self.spent.contains(&outpoint) || spenders.iter().any(|spender| deep.contains_key(spender))
         };
+        // Without it, what it has beaten would count.
+        let has_rivals = |txid: Txid, transaction: &Transaction| {
+            let spenders = |input: &TxIn| wallet.tx_graph().outspends(input.previous_output);
+            transaction
+                .input
+                .iter()
+                .flat_map(spenders)
+                .any(|spender| *spender != txid && !void.contains(spender))
+        };
         let is_over = |txid: Txid, transaction: &Transaction| {
             own_outputs(wallet, transaction, txid).all(is_spent)
+                && !has_rivals(txid, transaction)
                 && !transaction.output.iter().any(|output| last.contains(&output.script_pubkey))
         };
         deep.iter().filter(|(txid, known)| is_over(**txid, known)).map(|(txid, _)| *txid).collect()
@@ -91,7 +101,7 @@ impl Whole {
 
     /// Transactions that do not count and have not been heard of for long. Should a block hold one after all, it is known
     /// again.
-    fn void(&self, wallet: &Wallet) -> Vec<Txid> {
+    fn void(&self, wallet: &Ledger) -> HashSet<Txid> {
         let graph = &self.changes.tx_graph;
         let mut heard: HashMap<Txid, u64> = HashMap::new();
         let seen = graph.last_seen.iter().chain(&graph.last_evicted).map(|(txid, at)| (*txid, *at));
@@ -101,7 +111,7 @@ impl Whole {
             *last = at.max(*last);
         }
         let now = heard.values().copied().max().unwrap_or(0);
-        let counting: HashSet<Txid> = wallet.transactions().map(|known| known.tx_node.txid).collect();
+        let counting: HashSet<Txid> = wallet.known().iter().map(|known| known.txid).collect();
         let is_old = |txid: &Txid| {
             let last = heard.get(txid).copied().unwrap_or(0);
             now.saturating_sub(last) > limits::ONCHAIN_HISTORY_SECONDS

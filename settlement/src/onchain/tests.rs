@@ -294,6 +294,31 @@ fn the_very_block_that_a_reorganisation_took_counts_again_when_it_is_back() {
     rig.assert_counts();
 }
 
+/// Nothing of a stranger's transaction is ours, but that ours can never be in the chain again.
+#[test]
+fn a_strangers_transaction_is_known_as_long_as_the_one_of_ours_that_it_has_beaten() {
+    let mut rig = Rig::new(AddressKind::P2wpkh);
+    rig.receive(100_000);
+    let coin = rig.wallet.coins()[0].outpoint;
+    let mut ours = rig.payment(90_000);
+    let mut strangers = ours.clone();
+    ours.input.push(TxIn { previous_output: coin, ..ours.input[0].clone() });
+    strangers.output[0].script_pubkey = channel_output(1).script_pubkey;
+    let stale = rig.mine(vec![ours.clone()]);
+    rig.wallet.disconnect(stale).unwrap();
+    assert_eq!(sat(rig.wallet.balance().unconfirmed), 90_000);
+    rig.mine(vec![strangers]);
+    assert_eq!(sat(rig.wallet.balance().confirmed), 100_000, "what ours spent is free");
+    for _ in 0..limits::ONCHAIN_CHECKPOINTS + 50 {
+        rig.mine(vec![]);
+    }
+    rig.wallet.release(&ours, u64::from(rig.salt));
+    rig.journal = vec![rig.wallet.snapshot()];
+    rig.restart();
+    assert_eq!(sat(rig.wallet.balance().confirmed), 100_000);
+    assert_eq!(sat(rig.wallet.balance().unconfirmed), 0);
+}
+
 #[test]
 fn a_snapshot_replaces_the_records_before_it() {
     let mut rig = Rig::new(AddressKind::P2wpkh);
