@@ -312,16 +312,6 @@ impl Run {
         Ok(())
     }
 
-    /// A block that everybody sees.
-    fn block_for_all(&mut self) -> Result<(), Broken> {
-        self.mine(1);
-        for _ in 0..2 {
-            self.advance(1_000);
-            self.settle()?;
-        }
-        Ok(())
-    }
-
     /// One thing that somebody does, or that happens, and a while of work for everybody.
     fn step(&mut self) -> Result<(), Broken> {
         for _ in 0..self.chance.people.within(1, self.climate.haste) {

@@ -72,6 +72,16 @@ impl Run {
         Ok(())
     }
 
+    /// A block that everybody sees.
+    pub(super) fn block_for_all(&mut self) -> Result<(), Broken> {
+        self.mine(1);
+        for _ in 0..2 {
+            self.advance(1_000);
+            self.settle()?;
+        }
+        Ok(())
+    }
+
     fn pass_block_time(&mut self) -> Result<(), Broken> {
         self.advance(BLOCK_MS);
         self.return_those_away()?;
