@@ -5,7 +5,7 @@
 mod common;
 
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, WScriptHash};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid, WScriptHash};
 use channel::event::{ChainEvent, Command};
 use channel::ids::OwnerId;
 use common::pair::{End, Pair};
@@ -63,14 +63,7 @@ fn a_funding_that_rests_on_what_a_reorganisation_replaced_never_confirms_and_its
         }
         rig.mine(vec![pair.commitment(End::Wallet, 7, &[]).transaction]);
         give(&mut rig, pair.plan(None, vec![]));
-        let mut told = Vec::new();
-        for _ in 1..FINAL_DEPTH {
-            assert!(told.is_empty(), "not before the other one is final");
-            let commands = rig.mine(vec![]).commands.into_iter();
-            told.extend(commands.filter(|(owner, _)| *owner == opening).map(|(_, command)| command));
-            settle(&mut rig);
-            rig.restart();
-        }
+        let told = until_final(&mut rig, opening, |rig| drop(rig.restart()));
         assert!(
             matches!(told[..], [Command::Chain(ChainEvent::FundingNeverConfirms { .. })]),
             "{restarted} {built_only}: {told:?}"
@@ -128,12 +121,7 @@ fn a_child_that_a_reorganisation_took_out_of_the_chain_is_sent_again_until_it_is
         rig.mine(vec![child.clone()]);
         let change = child.output[0].value;
         assert_eq!(balance(&rig), (change, Amount::ZERO));
-        let forgotten = (1..FINAL_DEPTH).any(|_| {
-            let told = rig.mine(vec![]);
-            let done =
-                |what: &Broadcast| matches!(what, Broadcast::Forget(txid) if *txid == child.compute_txid());
-            told.broadcasts.iter().any(done)
-        });
+        let forgotten = (1..FINAL_DEPTH).any(|_| forgets(&rig.mine(vec![]), child.compute_txid()));
         assert!(forgotten, "{restarted}");
     }
 }
@@ -147,13 +135,56 @@ fn the_coins_of_a_child_that_something_else_made_impossible_are_free_in_the_end(
         rig.desk.note_published(txid, &Err(PublishError::MissingInputs));
         let told = rig.mine(vec![]);
         settle(&mut rig);
-        let forgotten =
-            told.broadcasts.iter().any(|what| matches!(what, Broadcast::Forget(gone) if *gone == txid));
-        assert_eq!(forgotten, refused == FINAL_DEPTH, "{refused}");
+        assert_eq!(forgets(&told, txid), refused == FINAL_DEPTH, "{refused}");
     }
     assert_eq!(balance(&rig), (sat(50_000), Amount::ZERO));
     rig.restart();
     assert_eq!(balance(&rig), (sat(50_000), Amount::ZERO));
+}
+
+/// A funding and the one that its change paid for leave the chain, the first has to wait for blocks to be cheaper, and nodes miss it
+/// for as long: both are sent until they are back. At each start their channels ask later than the desk looks.
+#[test]
+fn a_funding_whose_parent_waits_is_sent_however_long_nodes_miss_it() {
+    for restarted in [false, true] {
+        let mut rig = Rig::new();
+        rig.receive(2_000_000);
+        let (_, child) = closed(&mut rig);
+        let (opening, transaction) = open_with(&mut rig, &child);
+        let broadcast = DeskRequest::BroadcastFunding { transaction: transaction.clone() };
+        rig.ask(opening, broadcast.clone());
+        rig.mine(vec![transaction.clone()]);
+        rig.unmine();
+        if restarted {
+            rig.restart();
+            rig.ask(opening, broadcast);
+        }
+        let txid = transaction.compute_txid();
+        for _ in 0..=2 * FINAL_DEPTH {
+            rig.desk.note_published(txid, &Err(PublishError::MissingInputs));
+            let told = rig.mine(vec![]);
+            assert!(!forgets(&told, txid), "{restarted}");
+        }
+        let told = rig.mine(vec![transaction]);
+        assert!(told.commands.iter().any(|(owner, _)| *owner == opening), "{restarted}");
+    }
+}
+
+fn forgets(told: &Told, txid: Txid) -> bool {
+    told.broadcasts.iter().any(|what| matches!(what, Broadcast::Forget(gone) if *gone == txid))
+}
+
+/// Blocks until what is in one is final. `told`: what this channel hears in them, and it hears nothing before the last.
+fn until_final(rig: &mut Rig, owner: OwnerId, mut after_each: impl FnMut(&mut Rig)) -> Vec<Command> {
+    let mut told = Vec::new();
+    for _ in 1..FINAL_DEPTH {
+        assert!(told.is_empty(), "not before it is final");
+        let commands = rig.mine(vec![]).commands.into_iter();
+        told.extend(commands.filter(|(to, _)| *to == owner).map(|(_, command)| command));
+        settle(rig);
+        after_each(rig);
+    }
+    told
 }
 
 fn with_child_undone(restarted: bool) -> (Rig, Transaction, Told) {
@@ -199,13 +230,7 @@ fn a_funding_that_rests_on_a_child_that_was_made_anew_never_confirms() {
         assert_ne!(other, child, "blocks are dearer now");
         rig.mine(vec![parent, other.clone()]);
         give(&mut rig, pair.plan(None, vec![]));
-        let mut told = Vec::new();
-        for _ in 1..FINAL_DEPTH {
-            assert!(told.is_empty(), "not before the other one is final");
-            let commands = rig.mine(vec![]).commands.into_iter();
-            told.extend(commands.filter(|(owner, _)| *owner == opening).map(|(_, command)| command));
-            settle(&mut rig);
-        }
+        let told = until_final(&mut rig, opening, |_| ());
         assert!(
             matches!(told[..], [Command::Chain(ChainEvent::FundingNeverConfirms { .. })]),
             "{restarted}: {told:?}"
@@ -240,13 +265,7 @@ fn a_funding_that_rests_on_a_child_whose_place_a_strangers_took_never_confirms()
         assert_eq!(strangers.input.len(), 1, "only the anchor");
         rig.mine(vec![strangers]);
         give(&mut rig, pair.plan(None, vec![]));
-        let mut told = Vec::new();
-        for _ in 1..FINAL_DEPTH {
-            assert!(told.is_empty(), "not before the stranger's is final");
-            let commands = rig.mine(vec![]).commands.into_iter();
-            told.extend(commands.filter(|(owner, _)| *owner == opening).map(|(_, command)| command));
-            settle(&mut rig);
-        }
+        let told = until_final(&mut rig, opening, |_| ());
         assert!(
             matches!(told[..], [Command::Chain(ChainEvent::FundingNeverConfirms { .. })]),
             "{restarted}: {told:?}"

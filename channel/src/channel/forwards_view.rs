@@ -2,10 +2,12 @@
 //! agree (DESIGN section 7).
 
 use super::Channel;
-use super::htlc::Removal;
+use super::htlc::{Offered, Removal};
 use super::state::{Phase, Place};
+use crate::amount::Msat;
 use crate::forward::{ForwardKey, ForwardResult};
 use crate::ids::OwnerId;
+use crate::message::PaymentHash;
 
 /// How a forward ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +49,28 @@ pub struct AskedFor {
     pub acknowledged: bool,
 }
 
+/// An HTLC that went out, is overdue, and failed upstream before its counterparty said anything (DESIGN section 7): should the
+/// counterparty fulfil it after all, this end pays for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    pub payment_hash: PaymentHash,
+    pub amount_msat: Msat,
+}
+
+impl From<&Offered> for GivenUp {
+    fn from(Offered { add, .. }: &Offered) -> Self {
+        GivenUp { payment_hash: add.payment_hash, amount_msat: add.amount_msat }
+    }
+}
+
 /// All forwards of a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwards {
     /// None in a channel that ended: what came in is settled there, whatever is still remembered.
     pub passed_on: Vec<PassedOn>,
     pub asked_for: Vec<AskedFor>,
+    /// As long as they stand in a commitment.
+    pub given_up: Vec<GivenUp>,
 }
 
 impl Channel {
@@ -81,9 +99,11 @@ impl Channel {
             });
             AskedFor { key, place, told, acknowledged: known.acknowledged }
         });
+        let given_up = state.htlcs.offered.values().filter(|htlc| htlc.given_up);
         Forwards {
             passed_on: if ended { Vec::new() } else { passed_on.collect() },
             asked_for: asked_for.collect(),
+            given_up: given_up.map(GivenUp::from).collect(),
         }
     }
 

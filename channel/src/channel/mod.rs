@@ -67,7 +67,7 @@ use crate::parameters::{ChannelContext, ChannelParameters, PartyParameters, Side
 use crate::policy::Policy;
 use crate::signer::Signer;
 
-pub use forwards_view::{AskedFor, ForwardEnd, ForwardPlace, Forwards, PassedOn};
+pub use forwards_view::{AskedFor, ForwardEnd, ForwardPlace, Forwards, GivenUp, PassedOn};
 pub use input::{DecodeError, Input};
 pub use onchain_view::{Awaiting, CommitmentOwner, OnchainView, OutputPart, OutputState, OutputView};
 pub use view::{ChannelView, ConnectionView, PhaseView, PublishJob, ReadyTicket};

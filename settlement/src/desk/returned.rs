@@ -45,7 +45,14 @@ impl Desk {
         let tip = self.memory.tip().height;
         let is_final = |since: u32| tip.saturating_sub(since) >= self.config.final_depth;
         let refused = self.returned.iter().filter(|(_, since)| since.is_some_and(is_final));
-        let refused = refused.map(|(txid, _)| *txid).collect();
+        let refused = refused.map(|(txid, _)| *txid).filter(|txid| !self.is_a_channels(*txid)).collect();
         self.wallet.release_unconfirmed(&refused, self.now);
+    }
+
+    /// A channel's funding or close: only what spends its inputs for good ends it. Until then what it rests on may wait for
+    /// blocks to be cheaper, however long nodes miss it.
+    fn is_a_channels(&self, txid: Txid) -> bool {
+        let mut fundings = self.watches.all().values().filter_map(|watch| watch.funding.as_ref());
+        self.batches.records().contains_key(&txid) || fundings.any(|funding| funding.outpoint.txid == txid)
     }
 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use bitcoin::Amount;
 use bitcoin::hashes::{Hash, sha256};
 
+use super::forwards::GivenUp;
+
 /// A party: wallets by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Party {
@@ -188,11 +190,12 @@ impl Books {
 
     /// Compares both ends of every payment and stream, once nothing is in flight any more. `honest` tells whose word
     /// counts, `at_risk_msat` how much trimmed HTLCs of a wallet's channels that were closed on the chain may have gone to
-    /// miners.
+    /// miners, `given_up` what the hub pays itself if its payee took it after all.
     pub fn compare(
         &self,
         honest: impl Fn(usize) -> bool,
         at_risk_msat: impl Fn(usize) -> u64,
+        given_up: &GivenUp,
     ) -> Result<(), Broken> {
         for (hash, payment) in &self.payments {
             let payee = payment.payee;
@@ -214,7 +217,8 @@ impl Books {
                 (Word::Failed, Some((payee, word @ Word::Settled { amount_msat, .. }))) if honest(payee) => {
                     // What had no output, or one not worth its fee, may be lost on the chain.
                     let payers = payment.payers.keys().map(|payer| at_risk_msat(*payer));
-                    if amount_msat <= payers.fold(at_risk_msat(payee), u64::max) {
+                    let at_risk = payers.fold(at_risk_msat(payee), u64::max);
+                    if amount_msat <= at_risk.max(given_up.of(hash)) {
                         continue;
                     }
                     (word, Word::Failed)
@@ -227,11 +231,14 @@ impl Books {
                 return Err(Broken::new("a payment is whole or not at all", what));
             }
         }
+        let ticks_given_up = given_up.iter().filter(|(hash, _)| !self.payments.contains_key(*hash));
+        let of_hub: u64 = ticks_given_up.map(|(_, amount_msat)| amount_msat).sum();
         for (id, stream) in &self.streams {
             if let (Some((payer, paid)), Some((payee, received))) = (stream.payer, stream.payee)
                 && honest(payer)
                 && honest(payee)
                 && paid.abs_diff(received) > at_risk_msat(payer).max(at_risk_msat(payee))
+                && !(1..=of_hub).contains(&received.saturating_sub(paid))
             {
                 let what = format!("stream {}: paid {paid}, received {received} msat", hex::encode(id));
                 return Err(Broken::new("a stream's ends agree", what));
@@ -283,8 +290,9 @@ impl Books {
         lines
     }
 
-    /// What the hub earned by payments between honest wallets, in msat. Of others it must not lose.
-    pub fn hub_net_msat(&self, honest: impl Fn(usize) -> bool) -> i128 {
+    /// What the hub earned by payments between honest wallets, in msat. Of others it must not lose, but for what was taken
+    /// from it after it had `given_up`.
+    pub fn hub_net_msat(&self, honest: impl Fn(usize) -> bool, given_up: &GivenUp) -> i128 {
         let of_payments =
             self.payments.values().filter_map(|payment| match (payment.paid_by().next()?, payment.payee?) {
                 ((payer, Word::Settled { fee_msat, .. }), (payee, Word::Settled { .. }))
@@ -294,7 +302,14 @@ impl Books {
                 }
                 _ => None,
             });
-        of_payments.sum()
+        let may_be_taken = |hash: &[u8; 32]| {
+            let Some(payment) = self.payments.get(hash) else { return true };
+            let paid = payment.paid_by().any(|(payer, _)| honest(payer));
+            let refused = payment.payee.is_some_and(|(payee, word)| word == Word::Failed && honest(payee));
+            !paid && !refused
+        };
+        let taken = given_up.iter().filter(|(hash, _)| may_be_taken(hash));
+        of_payments.sum::<i128>() - taken.map(|(_, amount_msat)| i128::from(amount_msat)).sum::<i128>()
     }
 }
 
@@ -341,6 +356,10 @@ mod tests {
         sha256::Hash::hash(&PREIMAGE).to_byte_array()
     }
 
+    fn nothing() -> GivenUp {
+        GivenUp::default()
+    }
+
     fn settled(amount_msat: u64, fee_msat: u64) -> Word {
         Word::Settled { amount_msat, fee_msat }
     }
@@ -359,13 +378,39 @@ mod tests {
         let mut books = Books::default();
         books.payer_says(0, hash(), settled(5, 1), &PREIMAGE).unwrap();
         books.payee_says(1, hash(), settled(4, 0)).unwrap();
-        books.compare(|_| true, |_| 0).unwrap_err();
-        books.compare(|wallet| wallet != 1, |_| 0).unwrap();
+        books.compare(|_| true, |_| 0, &nothing()).unwrap_err();
+        books.compare(|wallet| wallet != 1, |_| 0, &nothing()).unwrap();
         let mut books = Books::default();
         books.payer_says(0, hash(), Word::Failed, &[]).unwrap();
         books.payee_says(1, hash(), settled(5, 0)).unwrap();
-        books.compare(|_| true, |_| 4).unwrap_err();
-        books.compare(|_| true, |_| 5).unwrap();
+        books.compare(|_| true, |_| 4, &nothing()).unwrap_err();
+        books.compare(|_| true, |_| 5, &nothing()).unwrap();
+    }
+
+    #[test]
+    fn what_the_hub_gave_up_and_was_taken_is_the_hubs_loss() {
+        let mut books = Books::default();
+        books.payer_says(0, hash(), Word::Failed, &[]).unwrap();
+        books.payee_says(1, hash(), settled(5, 0)).unwrap();
+        books.compare(|_| true, |_| 0, &GivenUp::of_one(hash(), 4)).unwrap_err();
+        let given_up = GivenUp::of_one(hash(), 5);
+        books.compare(|_| true, |_| 0, &given_up).unwrap();
+        assert_eq!(books.hub_net_msat(|_| true, &given_up), -5);
+        let mut books = Books::default();
+        books.payee_says(1, hash(), Word::Failed).unwrap();
+        assert_eq!(books.hub_net_msat(|_| true, &given_up), 0, "nobody took it");
+        assert_eq!(books.hub_net_msat(|_| false, &given_up), -5, "whoever says so lies");
+    }
+
+    #[test]
+    fn a_stream_whose_ticks_were_given_up_may_have_paid_its_payee_more() {
+        let mut books = Books::default();
+        books.stream_payer_says(0, [1; 16], 3, 0).unwrap();
+        books.stream_payee_says(1, [1; 16], 5).unwrap();
+        books.compare(|_| true, |_| 0, &GivenUp::of_one(hash(), 1)).unwrap_err();
+        books.compare(|_| true, |_| 0, &GivenUp::of_one(hash(), 2)).unwrap();
+        books.stream_payer_says(0, [1; 16], 7, 0).unwrap();
+        books.compare(|_| true, |_| 0, &GivenUp::of_one(hash(), 2)).unwrap_err();
     }
 
     #[test]
@@ -374,7 +419,7 @@ mod tests {
         books.payer_says(0, hash(), Word::Failed, &[]).unwrap();
         books.payer_says(2, hash(), settled(5, 1), &PREIMAGE).unwrap();
         books.payee_says(1, hash(), settled(5, 0)).unwrap();
-        books.compare(|_| true, |_| 0).unwrap();
+        books.compare(|_| true, |_| 0, &nothing()).unwrap();
         books.paid_once().unwrap();
         books.payer_says(3, hash(), settled(5, 1), &PREIMAGE).unwrap();
         books.paid_once().unwrap_err();
@@ -398,7 +443,7 @@ mod tests {
         books.stream_payee_says(1, [1; 16], 3).unwrap();
         books.stream_payee_says(1, [1; 16], 2).unwrap_err();
         assert_eq!((books.wallet_net_msat(0), books.wallet_net_msat(1)), (-11, 8));
-        assert_eq!(books.hub_net_msat(|_| true), 1);
-        assert_eq!(books.hub_net_msat(|wallet| wallet == 0), 0);
+        assert_eq!(books.hub_net_msat(|_| true, &nothing()), 1);
+        assert_eq!(books.hub_net_msat(|wallet| wallet == 0, &nothing()), 0);
     }
 }

@@ -185,6 +185,34 @@ impl Late {
     }
 }
 
+/// What the hub failed upstream before anybody decided it, by payment hash, in msat: what had no output. Whoever may take it
+/// still, takes it from the hub; the cap on dust exposure bounds that.
+#[derive(Clone, Debug, Default)]
+pub struct GivenUp(BTreeMap<[u8; 32], u64>);
+
+impl GivenUp {
+    /// Looks again. What has an output is never excused here: the chain tells what became of it.
+    pub fn look(&mut self, sights: &Sights) {
+        let given_up = sights.channels.values().flat_map(|sight| &sight.forwards.given_up);
+        let without_output = given_up.filter(|htlc| htlc.amount_msat.to_u64() < LEAST_OUTPUT_MSAT);
+        self.0.extend(without_output.map(|htlc| (htlc.payment_hash.to_bytes(), htlc.amount_msat.to_u64())));
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_one(hash: [u8; 32], amount_msat: u64) -> Self {
+        GivenUp(BTreeMap::from([(hash, amount_msat)]))
+    }
+
+    /// How much of this payment, at most.
+    pub fn of(&self, hash: &[u8; 32]) -> u64 {
+        self.0.get(hash).copied().unwrap_or_default()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8; 32], u64)> {
+        self.0.iter().map(|(hash, amount_msat)| (hash, *amount_msat))
+    }
+}
+
 /// An HTLC that the hub added, as it went over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentAdd {
@@ -240,6 +268,7 @@ mod tests {
             forwards: Forwards {
                 passed_on: passed.into_iter().collect(),
                 asked_for: asked.into_iter().collect(),
+                given_up: Vec::new(),
             },
         };
         let channels = [(A, sight(passed, None)), (B, sight(None, at_b)), (C, sight(None, at_c))];

@@ -59,7 +59,7 @@ impl Run {
             self.check_due(Party::Wallet(number), found, net, &accounts, &all[number])?;
         }
         if self.hub.character == Character::Honest {
-            let net = self.books.hub_net_msat(|wallet| honest[wallet]) + prices;
+            let net = self.books.hub_net_msat(|wallet| honest[wallet], &self.traffic.given_up) + prices;
             self.check_hub(net, &accounts)?;
         }
         Ok(())
@@ -116,7 +116,7 @@ impl Run {
         // What the hub lost of a payer's HTLC it had passed on all the same.
         let of_hub = lost(Party::Hub);
         let at_risk = |wallet: usize| if forgot { u64::MAX } else { lost(Party::Wallet(wallet)).max(of_hub) };
-        self.books.compare(|wallet| self.wallets[wallet].is_honest(), at_risk)
+        self.books.compare(|wallet| self.wallets[wallet].is_honest(), at_risk, &self.traffic.given_up)
     }
 
     /// The most that the hub ever asked for passing on so much: of a stream's ticks nobody tells what each cost.

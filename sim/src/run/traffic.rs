@@ -10,7 +10,7 @@ use super::calls::Asked;
 use super::hindrance::MOST_BLOCKS;
 use super::seats::{Character, Line};
 use crate::audit::Broken;
-use crate::audit::forwards::{Late, at_rest, atomic, check_sent, missing, tried_again};
+use crate::audit::forwards::{GivenUp, Late, at_rest, atomic, check_sent, missing, tried_again};
 use crate::disk::Cut;
 use crate::plan::{Fault, Plan};
 use crate::process::HubPart;
@@ -48,6 +48,8 @@ pub struct Traffic {
     /// As many more channels that everybody is paid by from the beginning.
     pub more_inbound: u64,
     late: Late,
+    /// What the hub failed upstream although it may still be taken.
+    pub given_up: GivenUp,
     /// The height that the hub knew when it was last seen.
     hub_height: u32,
     /// Reorganisations that `late` knows of.
@@ -70,6 +72,7 @@ impl Traffic {
             half_way_every,
             more_inbound,
             late,
+            given_up: GivenUp::default(),
             hub_height: 0,
             reorgs: 0,
         }
@@ -260,6 +263,7 @@ impl Run {
             return Ok(());
         }
         let Some(sights) = self.hub.process.as_ref().and_then(|hub| hub.forwards()) else { return Ok(()) };
+        self.traffic.given_up.look(&sights);
         atomic(&sights)?;
         self.traffic.late.look(&sights)
     }

@@ -117,6 +117,8 @@ fn an_outgoing_htlc_without_output_is_given_up_past_its_expiry_and_the_channel_l
         assert_eq!(pair.hub.results(), [(key(1), timed_out)]);
         pair.hub.command(Command::Ack { key: key(1) }).unwrap();
         // It still counts as exposure, and the merchant may still answer.
+        let [given_up] = pair.hub.channel().forwards().given_up[..] else { panic!("one is given up") };
+        assert_eq!(given_up.amount_msat.to_u64(), 1_000);
         assert_eq!(pair.hub.channel().view().dust_exposure_msat.to_u64(), 1_000);
         pair.hub.restart();
         pair.connect();
@@ -124,6 +126,7 @@ fn an_outgoing_htlc_without_output_is_given_up_past_its_expiry_and_the_channel_l
         pair.resolve(Who::Wallet, 0, late);
         pair.run();
         assert_eq!(pair.hub.channel().view().dust_exposure_msat.to_u64(), 0);
+        assert_eq!(pair.hub.channel().forwards().given_up, []);
         assert!(pair.hub.channel().state.is_quiescent());
         assert!(pair.hub.channel().state.forwards.is_empty());
         // A late preimage is told, in case the payer's HTLC is still open.
