@@ -152,22 +152,46 @@ impl OnChain {
         matches!(part, Part::Htlc { .. }) && by == mover
     }
 
-    /// The HTLCs that we offered and that the chain has not decided yet. The commitment is final.
-    pub(super) fn undecided<'a>(&self, htlcs: impl Iterator<Item = (&'a u64, &'a Offered)>) -> BTreeSet<u64> {
-        let unspent = || self.outputs.values().filter(|output| !output.is_spent_for_good());
-        match self.whose {
-            Whose::Ours | Whose::Theirs { .. } | Whose::Revoked { .. } | Whose::Foreign => unspent()
-                .filter_map(|output| match &output.part {
-                    Part::Htlc { spec, .. } if self.offered_by_us(spec) => Some(spec.id),
-                    Part::Htlc { .. }
-                    | Part::ToLocal
-                    | Part::ToRemote
-                    | Part::SecondStage { .. }
-                    | Part::Candidate => None,
-                })
-                .collect(),
-            Whose::Newer => self.undecidable(htlcs),
+    /// The outputs of HTLCs that we offered. Those with one script and value are interchangeable: which HTLC each belongs to is a
+    /// matter of order, and whoever takes one may mean another.
+    pub(super) fn offered_outputs(&self) -> BTreeMap<&TxOut, Vec<(OutPoint, &Output, &HtlcSpec)>> {
+        let mut alike: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (outpoint, output) in &self.outputs {
+            match &output.part {
+                Part::Htlc { spec, .. } if self.offered_by_us(spec) => {
+                    alike.entry(&output.output).or_default().push((*outpoint, output, spec));
+                }
+                Part::Htlc { .. }
+                | Part::ToLocal
+                | Part::ToRemote
+                | Part::SecondStage { .. }
+                | Part::Candidate => {}
+            }
         }
+        alike
+    }
+
+    /// The HTLCs that we offered and that the chain has not decided yet. The commitment is final.
+    pub(super) fn undecided<'a>(
+        &self,
+        htlcs: impl Iterator<Item = (&'a u64, &'a Offered)>,
+        is_fulfilled: impl Fn(u64) -> bool,
+    ) -> BTreeSet<u64> {
+        if self.whose == Whose::Newer {
+            return self.undecidable(htlcs);
+        }
+        let mut undecided = BTreeSet::new();
+        for alike in self.offered_outputs().values() {
+            // What is left may pay for any of them that was not paid, and for its own first.
+            let mut ids: Vec<(bool, bool, u64)> = alike
+                .iter()
+                .map(|(_, output, spec)| (is_fulfilled(spec.id), output.is_spent_for_good(), spec.id))
+                .collect();
+            ids.sort_unstable();
+            let left = ids.iter().filter(|(_, spent, _)| !spent).count();
+            undecided.extend(ids.iter().take(left).map(|(_, _, id)| *id));
+        }
+        undecided
     }
 
     /// Those of them that we can do nothing about: each may be one of the unspent outputs of a commitment that we do not know,

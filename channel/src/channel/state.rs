@@ -300,6 +300,23 @@ impl State {
         self.counterparty.as_mut().expect("known before the funding is, and needed only after")
     }
 
+    /// What the incoming owner was told of an HTLC that we offered; `None` once that is over, as of one that was given up.
+    fn told_of(&self, id: u64) -> Option<Option<ForwardResult>> {
+        let key = self.htlcs.offered.get(&id)?.key;
+        let forward = self.forwards.get(&(key.incoming, key.htlc_id))?;
+        (forward.place == Place::Live(id)).then_some(forward.result)
+    }
+
+    /// Whether the incoming owner of an HTLC that we offered was told a preimage.
+    pub(super) fn is_fulfilled(&self, id: u64) -> bool {
+        matches!(self.told_of(id), Some(Some(ForwardResult::Fulfilled { .. })))
+    }
+
+    /// Whether a preimage would be news to the incoming owner of an HTLC that we offered.
+    pub(super) fn awaits_result(&self, id: u64) -> bool {
+        self.told_of(id).is_some() && !self.is_fulfilled(id)
+    }
+
     /// Whether updates and commitments are exchanged now.
     pub(super) fn is_operating(&self) -> bool {
         self.phase == Phase::Open && matches!(self.connection, Connection::Online(_))

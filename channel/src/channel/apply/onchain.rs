@@ -146,7 +146,7 @@ impl State {
         if !onchain.is_final {
             return;
         }
-        let undecided = onchain.undecided(self.htlcs.offered.iter());
+        let undecided = onchain.undecided(self.htlcs.offered.iter(), |id| self.is_fulfilled(id));
         let decided = self.live_offers(|id| !undecided.contains(&id));
         self.end_offers(decided, FailureReason::TimedOut, out);
         let Some(onchain) = &self.onchain else { return };

@@ -11,12 +11,11 @@ use crate::bytes::PaymentHash;
 use crate::channel::htlc::Which;
 use crate::channel::input::Kind;
 use crate::channel::onchain::{OnChain, Output, Part, Spend, Whose};
-use crate::channel::state::{Phase, Place};
+use crate::channel::state::Phase;
 use crate::channel::{Channel, Checked, Context};
 use crate::claim::{Published, preimage_in};
 use crate::commitment::{CommitmentTransaction, HtlcSpec, OutputKind, commitment_number};
 use crate::error::FailureCause;
-use crate::forward::{ForwardKey, ForwardResult};
 use crate::keys::Point;
 use crate::message::Preimage;
 use crate::parameters::Side;
@@ -254,27 +253,54 @@ impl Channel {
         Some((onchain, onchain.outputs.get(&outpoint)?))
     }
 
-    /// The HTLCs that we offered and whose preimages a transaction shows, unless they are fulfilled already.
+    /// The HTLCs that we offered and that a transaction pays to the counterparty for a preimage, unless they are fulfilled
+    /// already.
+    ///
+    /// A preimage opens every HTLC with its hash, but each output pays one: of two payers of one invoice only the one whose HTLC
+    /// was taken has paid. Only where nothing tells which HTLC an output is (a commitment that we do not know) all count.
     fn preimages_in(&self, transaction: &Transaction) -> Vec<(u64, Preimage)> {
-        let shown = transaction.input.iter().filter_map(|input| preimage_in(&input.witness));
-        let shown: BTreeMap<PaymentHash, Preimage> =
-            shown.map(|preimage| (preimage.payment_hash(), preimage)).collect();
+        let inputs = transaction.input.iter();
+        let shown = inputs.filter_map(|input| Some((input.previous_output, preimage_in(&input.witness)?)));
+        let shown: Vec<(OutPoint, Preimage)> = shown.collect();
         if shown.is_empty() || bug::is(Bug::ChainPreimageIgnored) {
             return Vec::new();
         }
-        // One that was given up has had its result.
-        let counts = |id: u64, key: &ForwardKey| {
-            let forward = self.state.forwards.get(&(key.incoming, key.htlc_id));
-            forward.is_some_and(|forward| {
-                let fulfilled = matches!(forward.result, Some(ForwardResult::Fulfilled { .. }));
-                forward.place == Place::Live(id) && !fulfilled
-            })
-        };
-        let offered = self.state.htlcs.offered.iter();
-        let found = offered
-            .filter(|(id, htlc)| counts(**id, &htlc.key))
-            .filter_map(|(id, htlc)| shown.get(&htlc.add.payment_hash).map(|preimage| (*id, *preimage)));
-        found.collect()
+        match &self.state.onchain {
+            Some(onchain) if matches!(onchain.whose, Whose::Ours | Whose::Theirs { .. }) => {
+                self.paid_outputs(onchain, &shown)
+            }
+            Some(_) | None => {
+                let by_hash: BTreeMap<PaymentHash, Preimage> =
+                    shown.iter().map(|(_, preimage)| (preimage.payment_hash(), *preimage)).collect();
+                let offered = self.state.htlcs.offered.iter();
+                let found =
+                    offered.filter_map(|(id, htlc)| Some((*id, *by_hash.get(&htlc.add.payment_hash)?)));
+                found.filter(|(id, _)| self.state.awaits_result(*id)).collect()
+            }
+        }
+    }
+
+    /// Of outputs that are alike, as many HTLCs are paid as outputs were taken: first those that were fulfilled before, then those
+    /// whose own output it was.
+    fn paid_outputs(&self, onchain: &OnChain, shown: &[(OutPoint, Preimage)]) -> Vec<(u64, Preimage)> {
+        let mut paid = Vec::new();
+        for alike in onchain.offered_outputs().values() {
+            let opens = |outpoint: &OutPoint| shown.iter().find(|(taken, _)| taken == outpoint);
+            let Some((_, preimage)) = alike.iter().find_map(|(outpoint, _, spec)| {
+                opens(outpoint).filter(|(_, preimage)| spec.payment_hash == preimage.payment_hash())
+            }) else {
+                continue;
+            };
+            let (taken, left): (Vec<_>, Vec<_>) = alike.iter().partition(|(outpoint, output, _)| {
+                let before = output.spend.is_some_and(|spend| spend.by == Side::Counterparty);
+                before || opens(outpoint).is_some()
+            });
+            let fulfilled = alike.iter().filter(|(_, _, spec)| self.state.is_fulfilled(spec.id)).count();
+            let ids = taken.iter().chain(&left).map(|(_, _, spec)| spec.id);
+            let unpaid = ids.filter(|id| self.state.awaits_result(*id));
+            paid.extend(unpaid.take(taken.len().saturating_sub(fulfilled)).map(|id| (id, *preimage)));
+        }
+        paid
     }
 }
 

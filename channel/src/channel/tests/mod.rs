@@ -1,6 +1,7 @@
 //! Tests of the state machine: scenarios, one case a rule, properties.
 
 mod adversary;
+mod alike;
 mod chain;
 mod flows;
 mod forwards;

@@ -13,10 +13,10 @@ use crate::event::{ChainEvent, Command, FailRequest};
 use crate::failure::FailureReason;
 use crate::forward::{ForwardKey, ForwardResult};
 
-const TIMED_OUT: ForwardResult = ForwardResult::Failed { reason: FailureReason::TimedOut };
+pub(super) const TIMED_OUT: ForwardResult = ForwardResult::Failed { reason: FailureReason::TimedOut };
 
 /// An open channel in which both have something to spend.
-fn funded() -> World {
+pub(super) fn funded() -> World {
     let mut pair = Pair::open(Who::Hub);
     pair.offer(Who::Hub, 0, 400_000_000);
     pair.run();
@@ -42,13 +42,13 @@ fn busy() -> World {
     world
 }
 
-fn results(world: &mut World, who: Who) -> Vec<(ForwardKey, ForwardResult)> {
+pub(super) fn results(world: &mut World, who: Who) -> Vec<(ForwardKey, ForwardResult)> {
     let mut results = world.pair.end(who).results();
     results.sort_by_key(|(key, _)| *key);
     results
 }
 
-fn publish(world: &mut World, who: Who) {
+pub(super) fn publish(world: &mut World, who: Who) {
     let commitment = world.commitment(who);
     assert_eq!(world.mine([commitment]), 1);
 }
@@ -350,29 +350,6 @@ fn an_old_commitment_of_our_own_is_not_taken_for_a_cheat() {
     world.mine([commitment]);
     assert_eq!(world.pair.hub.channel().onchain().unwrap().whose, CommitmentOwner::Unknown);
     assert_eq!(world.pair.wallet.channel().onchain().unwrap().whose, CommitmentOwner::Revoked);
-}
-
-#[test]
-fn two_htlcs_with_one_script_are_both_claimed() {
-    for publisher in Who::BOTH {
-        let mut world = funded();
-        for number in [1, 2] {
-            let mut offer = offer(number, 10_000_000);
-            offer.payment_hash = hash(1);
-            world.pair.hub.command(Command::Offer(offer)).unwrap();
-        }
-        world.pair.run();
-        publish(&mut world, publisher);
-        for id in [1, 2] {
-            world.pair.resolve(Who::Wallet, id, fulfilled(1));
-        }
-        let claims = world.due_claims(Who::Wallet);
-        let success = claims.iter().filter(|claim| matches!(claim.kind, ClaimKind::HtlcSuccess { .. }));
-        assert_eq!(success.count(), 2);
-        world.run_to_the_end(&Who::BOTH);
-        assert_eq!(world.owned(Who::Wallet), 420_000);
-        assert_eq!(results(&mut world, Who::Hub), [(key(1), fulfilled(1)), (key(2), fulfilled(1))]);
-    }
 }
 
 /// Every state that an HTLC can be in when a commitment confirms, offered by the hub, published by either end.
