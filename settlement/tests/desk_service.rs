@@ -17,16 +17,28 @@ use channel::ids::OwnerId;
 use common::hub;
 use common::pair::{End, Pair};
 use common::rig::{FINAL_DEPTH, Rig, config};
-use common::settling::channel;
+use common::settling::{channel, give, package, settle};
 use settlement::desk::service::{DeskHandle, DeskHost, DeskService, Stopping};
 use settlement::desk::{CommitmentState, Desk, DeskConfig, DeskReport, DeskRequest, Replay};
 use settlement::follow::{BlockRef, BlockSource, ChainMemory, SourceTip};
 use settlement::pool::VerifyPool;
 use settlement::rpc::{Auth, RpcClient, RpcConfig, RpcError};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
-struct Host;
+/// Passes on what the desk reports.
+struct Host(mpsc::UnboundedSender<DeskReport>);
+
+impl Host {
+    fn new() -> (Self, mpsc::UnboundedReceiver<DeskReport>) {
+        let (reports, heard) = mpsc::unbounded_channel();
+        (Host(reports), heard)
+    }
+
+    fn unheard() -> Self {
+        Self::new().0
+    }
+}
 
 impl DeskHost for Host {
     async fn deliver(&self, _: Vec<(OwnerId, Command)>) {}
@@ -40,7 +52,9 @@ impl DeskHost for Host {
     fn unix_seconds(&self) -> u64 {
         1_767_225_600
     }
-    fn report(&self, _: DeskReport) {}
+    fn report(&self, report: DeskReport) {
+        let _ = self.0.send(report);
+    }
 }
 
 /// Is asked for hashes, and never answers.
@@ -89,7 +103,7 @@ fn client(address: String) -> RpcClient {
 async fn questions_do_not_keep_the_desk_from_reading_blocks() {
     let source = SlowSource::default();
     let rpc = client("127.0.0.1:1".into());
-    let (service, desk) = DeskService::new(open(), Host, rpc, source.clone(), Duration::ZERO);
+    let (service, desk) = DeskService::new(open(), Host::unheard(), rpc, source.clone(), Duration::ZERO);
     let running = tokio::spawn(service.run(Default::default()));
     source.0.was_asked.notified().await;
     for _ in 0..20 {
@@ -104,7 +118,8 @@ async fn questions_do_not_keep_the_desk_from_reading_blocks() {
 async fn a_node_that_hangs_is_not_asked_for_a_feerate_at_every_request() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let rpc = client(listener.local_addr().unwrap().to_string());
-    let (service, desk) = DeskService::new(open(), Host, rpc, SlowSource::default(), Duration::ZERO);
+    let (service, desk) =
+        DeskService::new(open(), Host::unheard(), rpc, SlowSource::default(), Duration::ZERO);
     let running = tokio::spawn(service.run(Default::default()));
     for owner in 0..5 {
         desk.request(OwnerId(owner), DeskRequest::Forget);
@@ -163,11 +178,41 @@ async fn what_waits_for_a_proof_holds_nothing_else_up() {
         pair.plan(Some(job), vec![])
     };
     let (source, rpc) = (AtTip(rig.tip()), client("127.0.0.1:1".into()));
-    let (service, desk) = DeskService::new(rig.desk, Host, rpc, source, Duration::ZERO);
+    let (service, desk) = DeskService::new(rig.desk, Host::unheard(), rpc, source, Duration::ZERO);
     let running = tokio::spawn(service.run(Default::default()));
     assert_eq!(asked_to_publish(&desk, plan(&unproven, false)).await, CommitmentState::AwaitsProof);
     let state = asked_to_publish(&desk, plan(&proven, true)).await;
     assert!(matches!(state, CommitmentState::Sent { .. }), "{state:?}");
+    desk.stop().await.unwrap();
+    running.await.unwrap();
+}
+
+/// A child that paid for a commitment was in a block, which was undone; the program stops and starts.
+#[tokio::test(start_paused = true)]
+async fn what_left_the_chain_is_sent_again_from_the_start_on() {
+    let mut rig = Rig::new();
+    rig.receive(50_000);
+    let pair = channel(&mut rig, 1);
+    let commitment = pair.commitment(End::Hub, 7, &[]);
+    give(&mut rig, pair.plan(Some(pair.publish(&commitment, None)), vec![]));
+    let (parent, child) = package(&settle(&mut rig));
+    rig.mine(vec![parent]);
+    give(&mut rig, pair.plan(None, vec![]));
+    rig.mine(vec![child.clone()]);
+    rig.unmine();
+    let (source, rpc) = (AtTip(rig.tip()), client("127.0.0.1:1".into()));
+    let (opened, first) = rig.reopened();
+    let (host, mut reports) = Host::new();
+    let (service, desk) = DeskService::new(opened, host, rpc, source, Duration::ZERO);
+    let running = tokio::spawn(service.run(first));
+    // Nobody listens there: that it was sent shows by its failure.
+    let refused = loop {
+        let report = tokio::time::timeout(Duration::from_secs(10), reports.recv()).await.unwrap();
+        if let Some(DeskReport::PublishRefused { txid, .. }) = report {
+            break txid;
+        }
+    };
+    assert_eq!(refused, child.compute_txid());
     desk.stop().await.unwrap();
     running.await.unwrap();
 }

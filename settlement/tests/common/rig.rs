@@ -84,6 +84,13 @@ impl Rig {
 
     /// Kills the desk and opens it from its snapshot and rows: equal to the one that lived on.
     pub fn restart(&mut self) -> Told {
+        let (desk, outcome) = self.reopened();
+        self.desk = desk;
+        self.perform(outcome)
+    }
+
+    /// The desk that would be opened from the snapshot and rows so far: equal to the one that lives on.
+    pub fn reopened(&self) -> (Desk, Outcome) {
         let lived_on = self.desk.snapshot();
         let mut replay = self
             .snapshot
@@ -93,8 +100,7 @@ impl Rig {
         let (desk, outcome) = open(&self.config, replay, self.chain[0]);
         assert!(outcome.records.is_empty(), "opening again changes nothing");
         assert_eq!(desk.snapshot(), lived_on);
-        self.desk = desk;
-        self.perform(outcome)
+        (desk, outcome)
     }
 
     /// Replaces the rows so far by a snapshot.

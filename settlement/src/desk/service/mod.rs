@@ -142,10 +142,12 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
     }
 
     async fn work(&mut self, first: Outcome) -> Result<std::convert::Infallible, DeskEnd> {
-        self.perform(first).await?;
-        let repeats = self.desk.repeats();
-        self.perform(repeats).await?;
         let (results, mut published) = mpsc::unbounded_channel();
+        let repeats = self.desk.repeats();
+        for outcome in [first, repeats] {
+            let broadcasts = self.perform(outcome).await?;
+            self.broadcast(broadcasts, &results);
+        }
         let (steps, mut stepped) = mpsc::channel(1);
         // Aborted when this function ends.
         let mut reading = JoinSet::new();
