@@ -46,15 +46,36 @@ enum Went {
 pub struct Ledger {
     node: SimNode,
     senders: BTreeMap<Txid, BTreeSet<Arc<str>>>,
+    /// All that anybody sent, whatever became of it.
+    sent: BTreeMap<Txid, Arc<Transaction>>,
 }
 
 impl Ledger {
     pub fn new(node: &SimNode) -> Self {
         let mut senders: BTreeMap<Txid, BTreeSet<Arc<str>>> = BTreeMap::new();
+        let mut transactions = BTreeMap::new();
         for sent in node.submissions(0) {
             senders.entry(sent.txid).or_default().insert(sent.label);
+            transactions.insert(sent.txid, sent.transaction);
         }
-        Ledger { node: node.clone(), senders }
+        Ledger { node: node.clone(), senders, sent: transactions }
+    }
+
+    /// Whether something in the chain has taken what this transaction spends, or what that was to be made of.
+    pub fn can_never_be(&self, txid: Txid) -> bool {
+        let mut waiting = vec![txid];
+        while let Some(txid) = waiting.pop() {
+            let Some(transaction) = self.sent.get(&txid).filter(|_| !self.is_confirmed(txid)) else {
+                continue;
+            };
+            for input in &transaction.input {
+                match self.went(input.previous_output) {
+                    Went::To(..) => return true,
+                    Went::Nowhere => waiting.push(input.previous_output.txid),
+                }
+            }
+        }
+        false
     }
 
     /// Whether the party with this name sent it.

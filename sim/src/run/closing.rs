@@ -10,7 +10,7 @@ use tonic::Request;
 use super::Run;
 use super::due::funding_of;
 use super::seats::{Character, Line, Seat};
-use crate::audit::chain::LEFT_LYING;
+use crate::audit::chain::{LEFT_LYING, Ledger};
 use crate::audit::{Broken, Party};
 use crate::chain::Whereabouts;
 use crate::plan::Fault;
@@ -179,13 +179,21 @@ impl Run {
 
     /// Not so where the other side alone could send the funding, never did, and nothing in it is this side's: that is forgotten
     /// after two weeks, and nobody waits for it. Nor where this side made the funding and lost it, with all its data, before it
-    /// sent it: no node has it, and none will.
+    /// sent it: no node has it, and none will. Nor where what the other side's funding was made of was taken by something else, of
+    /// which this side has seen nothing.
     fn may_yet_end(&self, channel: &pb::Channel) -> bool {
         let was_lost = awaits(channel) == Some(pb::OnchainAwaits::PeerCommitment)
             && channel.confirmations == 0
             && funding_of(channel)
                 .is_some_and(|funding| self.node.transaction(funding.txid) == Whereabouts::Nowhere);
-        !was_lost && (channel.funded_locally || channel.confirmations > 0 || channel.local_msat > 0)
+        let is_replaced = || {
+            let funding =
+                funding_of(channel).filter(|_| !channel.funded_locally && channel.confirmations == 0);
+            funding.is_some_and(|funding| Ledger::new(&self.node).can_never_be(funding.txid))
+        };
+        !was_lost
+            && !is_replaced()
+            && (channel.funded_locally || channel.confirmations > 0 || channel.local_msat > 0)
     }
 
     /// A hub that forgot what it revoked may not close it alone, and who could is gone for good.
