@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use channel::channel::{Context, Forwards};
+use channel::channel::{Context, Forwards, GivenUp};
 use channel::effect::Effect;
 use channel::forward::{Internal, Router};
 use channel::ids::OwnerId;
@@ -240,6 +240,11 @@ impl Shard {
             let hosted = self.table.get(slot);
             (hosted.owner, hosted.channel.forwards())
         })
+    }
+
+    /// For an audit: the HTLCs that its channels gave up, while they may still be taken.
+    pub fn given_up(&self) -> impl Iterator<Item = GivenUp> + '_ {
+        self.table.after(None).flat_map(|slot| self.table.get(slot).channel.given_up())
     }
 
     pub fn load(&self) -> Load {

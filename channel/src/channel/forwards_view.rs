@@ -99,12 +99,16 @@ impl Channel {
             });
             AskedFor { key, place, told, acknowledged: known.acknowledged }
         });
-        let given_up = state.htlcs.offered.values().filter(|htlc| htlc.given_up);
         Forwards {
             passed_on: if ended { Vec::new() } else { passed_on.collect() },
             asked_for: asked_for.collect(),
-            given_up: given_up.map(GivenUp::from).collect(),
+            given_up: self.given_up().collect(),
         }
+    }
+
+    /// The HTLCs that this channel gave up, as long as they stand in a commitment.
+    pub fn given_up(&self) -> impl Iterator<Item = GivenUp> + '_ {
+        self.state.htlcs.offered.values().filter(|htlc| htlc.given_up).map(GivenUp::from)
     }
 
     fn sign_by_of(&self, key: ForwardKey) -> u32 {

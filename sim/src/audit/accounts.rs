@@ -291,7 +291,10 @@ impl<'a> Accounts<'a> {
         let taker = self.payer(txid, spender);
         if is_taken_back(&input.witness) {
             for party in concerned.iter().filter(|party| Some(**party) != taker) {
-                if output.value < LEFT_LYING {
+                // It may be taken with a preimage from its block on, and by the other side from its expiry on.
+                let (since, expiry) =
+                    (self.chain.height(outpoint.txid), spender.lock_time.to_consensus_u32());
+                if output.value < LEFT_LYING || self.ledger.was_too_dear(output.value, since + 1, expiry) {
                     self.pays(*party, Cause::TooSmall, outpoint.txid, output.value);
                 } else if self.free_coins(*party, self.chain.height(txid)) < RESERVE {
                     self.pays(*party, Cause::NoCoin, outpoint.txid, output.value);

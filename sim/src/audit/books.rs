@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bitcoin::Amount;
 use bitcoin::hashes::{Hash, sha256};
 
-use super::forwards::GivenUp;
+use super::forwards::Untaken;
 
 /// A party: wallets by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,12 +190,12 @@ impl Books {
 
     /// Compares both ends of every payment and stream, once nothing is in flight any more. `honest` tells whose word
     /// counts, `at_risk_msat` how much trimmed HTLCs of a wallet's channels that were closed on the chain may have gone to
-    /// miners, `given_up` what the hub pays itself if its payee took it after all.
+    /// miners, `untaken` what somebody between them pays itself if it was taken after all.
     pub fn compare(
         &self,
         honest: impl Fn(usize) -> bool,
         at_risk_msat: impl Fn(usize) -> u64,
-        given_up: &GivenUp,
+        untaken: &Untaken,
     ) -> Result<(), Broken> {
         for (hash, payment) in &self.payments {
             let payee = payment.payee;
@@ -218,7 +218,7 @@ impl Books {
                     // What had no output, or one not worth its fee, may be lost on the chain.
                     let payers = payment.payers.keys().map(|payer| at_risk_msat(*payer));
                     let at_risk = payers.fold(at_risk_msat(payee), u64::max);
-                    if amount_msat <= at_risk.max(given_up.of(hash)) {
+                    if amount_msat <= at_risk.max(untaken.of(hash)) {
                         continue;
                     }
                     (word, Word::Failed)
@@ -231,14 +231,14 @@ impl Books {
                 return Err(Broken::new("a payment is whole or not at all", what));
             }
         }
-        let ticks_given_up = given_up.iter().filter(|(hash, _)| !self.payments.contains_key(*hash));
-        let of_hub: u64 = ticks_given_up.map(|(_, amount_msat)| amount_msat).sum();
+        let ticks = untaken.by(None).filter(|(hash, _)| !self.payments.contains_key(*hash));
+        let untaken: u64 = ticks.map(|(_, amount_msat)| amount_msat).sum();
         for (id, stream) in &self.streams {
             if let (Some((payer, paid)), Some((payee, received))) = (stream.payer, stream.payee)
                 && honest(payer)
                 && honest(payee)
                 && paid.abs_diff(received) > at_risk_msat(payer).max(at_risk_msat(payee))
-                && !(1..=of_hub).contains(&received.saturating_sub(paid))
+                && !(1..=untaken).contains(&received.saturating_sub(paid))
             {
                 let what = format!("stream {}: paid {paid}, received {received} msat", hex::encode(id));
                 return Err(Broken::new("a stream's ends agree", what));
@@ -247,9 +247,9 @@ impl Books {
         Ok(())
     }
 
-    /// What this wallet received less what it paid, in msat, with fees.
-    pub fn wallet_net_msat(&self, wallet: usize) -> i128 {
-        let mut net: i128 = 0;
+    /// What this wallet received less what it paid, in msat, with fees, and with what was taken from it after it gave it up.
+    pub fn wallet_net_msat(&self, wallet: usize, honest: impl Fn(usize) -> bool, untaken: &Untaken) -> i128 {
+        let mut net = -self.taken_msat(Party::Wallet(wallet), honest, untaken);
         for payment in self.payments.values() {
             if let Some(Word::Settled { amount_msat, fee_msat }) = payment.payers.get(&wallet) {
                 net -= i128::from(*amount_msat) + i128::from(*fee_msat);
@@ -291,8 +291,8 @@ impl Books {
     }
 
     /// What the hub earned by payments between honest wallets, in msat. Of others it must not lose, but for what was taken
-    /// from it after it had `given_up`.
-    pub fn hub_net_msat(&self, honest: impl Fn(usize) -> bool, given_up: &GivenUp) -> i128 {
+    /// from it after it gave it up.
+    pub fn hub_net_msat(&self, honest: impl Fn(usize) -> bool, untaken: &Untaken) -> i128 {
         let of_payments =
             self.payments.values().filter_map(|payment| match (payment.paid_by().next()?, payment.payee?) {
                 ((payer, Word::Settled { fee_msat, .. }), (payee, Word::Settled { .. }))
@@ -302,14 +302,19 @@ impl Books {
                 }
                 _ => None,
             });
+        of_payments.sum::<i128>() - self.taken_msat(Party::Hub, honest, untaken)
+    }
+
+    /// What may have been taken from this party after it gave it up.
+    fn taken_msat(&self, party: Party, honest: impl Fn(usize) -> bool, untaken: &Untaken) -> i128 {
         let may_be_taken = |hash: &[u8; 32]| {
             let Some(payment) = self.payments.get(hash) else { return true };
             let paid = payment.paid_by().any(|(payer, _)| honest(payer));
             let refused = payment.payee.is_some_and(|(payee, word)| word == Word::Failed && honest(payee));
             !paid && !refused
         };
-        let taken = given_up.iter().filter(|(hash, _)| may_be_taken(hash));
-        of_payments.sum::<i128>() - taken.map(|(_, amount_msat)| i128::from(amount_msat)).sum::<i128>()
+        let taken = untaken.by(Some(party)).filter(|(hash, _)| may_be_taken(hash));
+        taken.map(|(_, amount_msat)| i128::from(amount_msat)).sum()
     }
 }
 
@@ -348,6 +353,10 @@ fn raise(kept: &mut Option<(usize, u64)>, wallet: usize, msat: u64, id: &[u8; 16
 
 #[cfg(test)]
 mod tests {
+    use channel::amount::Msat;
+    use channel::channel::GivenUp;
+    use channel::message::PaymentHash;
+
     use super::*;
 
     const PREIMAGE: [u8; 32] = [7; 32];
@@ -356,8 +365,19 @@ mod tests {
         sha256::Hash::hash(&PREIMAGE).to_byte_array()
     }
 
-    fn nothing() -> GivenUp {
-        GivenUp::default()
+    fn nothing() -> Untaken {
+        Untaken::default()
+    }
+
+    fn untaken(by: Party, amount_msat: u64) -> Untaken {
+        let mut untaken = Untaken::default();
+        let (payment_hash, amount_msat) = (PaymentHash::from_bytes(hash()), Msat::new(amount_msat).unwrap());
+        untaken.look(by, [GivenUp { payment_hash, amount_msat }]);
+        untaken
+    }
+
+    fn net(books: &Books, wallet: usize) -> i128 {
+        books.wallet_net_msat(wallet, |_| true, &nothing())
     }
 
     fn settled(amount_msat: u64, fee_msat: u64) -> Word {
@@ -392,8 +412,9 @@ mod tests {
         let mut books = Books::default();
         books.payer_says(0, hash(), Word::Failed, &[]).unwrap();
         books.payee_says(1, hash(), settled(5, 0)).unwrap();
-        books.compare(|_| true, |_| 0, &GivenUp::of_one(hash(), 4)).unwrap_err();
-        let given_up = GivenUp::of_one(hash(), 5);
+        books.compare(|_| true, |_| 0, &untaken(Party::Hub, 4)).unwrap_err();
+        let given_up = untaken(Party::Hub, 5);
+        assert_eq!(books.wallet_net_msat(0, |_| true, &untaken(Party::Wallet(0), 5)), -5);
         books.compare(|_| true, |_| 0, &given_up).unwrap();
         assert_eq!(books.hub_net_msat(|_| true, &given_up), -5);
         let mut books = Books::default();
@@ -407,10 +428,10 @@ mod tests {
         let mut books = Books::default();
         books.stream_payer_says(0, [1; 16], 3, 0).unwrap();
         books.stream_payee_says(1, [1; 16], 5).unwrap();
-        books.compare(|_| true, |_| 0, &GivenUp::of_one(hash(), 1)).unwrap_err();
-        books.compare(|_| true, |_| 0, &GivenUp::of_one(hash(), 2)).unwrap();
+        books.compare(|_| true, |_| 0, &untaken(Party::Hub, 1)).unwrap_err();
+        books.compare(|_| true, |_| 0, &untaken(Party::Hub, 2)).unwrap();
         books.stream_payer_says(0, [1; 16], 7, 0).unwrap();
-        books.compare(|_| true, |_| 0, &GivenUp::of_one(hash(), 2)).unwrap_err();
+        books.compare(|_| true, |_| 0, &untaken(Party::Hub, 2)).unwrap_err();
     }
 
     #[test]
@@ -442,7 +463,7 @@ mod tests {
         books.stream_payer_says(0, [1; 16], 3, 2).unwrap();
         books.stream_payee_says(1, [1; 16], 3).unwrap();
         books.stream_payee_says(1, [1; 16], 2).unwrap_err();
-        assert_eq!((books.wallet_net_msat(0), books.wallet_net_msat(1)), (-11, 8));
+        assert_eq!((net(&books, 0), net(&books, 1)), (-11, 8));
         assert_eq!(books.hub_net_msat(|_| true, &nothing()), 1);
         assert_eq!(books.hub_net_msat(|wallet| wallet == 0, &nothing()), 0);
     }

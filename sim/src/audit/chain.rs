@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid, Weight};
+use settlement::limits;
 
 use super::Broken;
 use crate::chain::{SimNode, Submission, Whereabouts};
@@ -18,6 +19,9 @@ const LOCK_TIME_BYTE: u32 = 0x20;
 /// What is worth less may be left where it is: the claim of an HTLC, its coin and the claim of its delayed output cost as
 /// much when blocks are full.
 pub const LEFT_LYING: Amount = Amount::from_sat(1_500);
+
+/// The lightest claim of an HTLC: out of the other side's commitment, and with no coin to pay for it.
+const CLAIM_WEIGHT: Weight = Weight::from_wu(560);
 
 /// How a channel was closed, as the chain holds it.
 #[derive(Clone, Debug)]
@@ -76,6 +80,12 @@ impl Ledger {
             }
         }
         false
+    }
+
+    /// Whether no claim of an output could enter a block from one height to another for what it may cost: blocks were too full.
+    pub fn was_too_dear(&self, value: Amount, from: u32, to: u32) -> bool {
+        let cost = self.node.least_minimum(from..=to.max(from)).fee_wu(CLAIM_WEIGHT).unwrap_or(Amount::MAX);
+        cost > value / limits::BUDGET_DIVISOR
     }
 
     /// Whether the party with this name sent it.

@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use channel::channel::{AskedFor, ForwardEnd, ForwardPlace, Forwards, PassedOn};
+use channel::channel::{AskedFor, ForwardEnd, ForwardPlace, Forwards, GivenUp, PassedOn};
 use channel::forward::ForwardKey;
 use channel::ids::OwnerId;
 use proto::hub::v1::Frame;
 use proto::hub::v1::channel_message::Kind;
 use proto::hub::v1::frame;
 
-use super::Broken;
+use super::{Broken, Party};
 
 const ATOMIC: &str = "a forward is atomic";
 const TAKEN: &str = "what became of a forward is told and taken";
@@ -185,31 +185,32 @@ impl Late {
     }
 }
 
-/// What the hub failed upstream before anybody decided it, by payment hash, in msat: what had no output. Whoever may take it
-/// still, takes it from the hub; the cap on dust exposure bounds that.
+/// What a party failed upstream, or called failed, before anybody decided it, by payment hash, in msat: what had no output. Whoever
+/// may take it still, takes it from that party; the cap on dust exposure bounds that.
 #[derive(Clone, Debug, Default)]
-pub struct GivenUp(BTreeMap<[u8; 32], u64>);
+pub struct Untaken(BTreeMap<(Party, [u8; 32]), u64>);
 
-impl GivenUp {
+impl Untaken {
     /// Looks again. What has an output is never excused here: the chain tells what became of it.
-    pub fn look(&mut self, sights: &Sights) {
-        let given_up = sights.channels.values().flat_map(|sight| &sight.forwards.given_up);
-        let without_output = given_up.filter(|htlc| htlc.amount_msat.to_u64() < LEAST_OUTPUT_MSAT);
-        self.0.extend(without_output.map(|htlc| (htlc.payment_hash.to_bytes(), htlc.amount_msat.to_u64())));
-    }
-
-    #[cfg(test)]
-    pub(super) fn of_one(hash: [u8; 32], amount_msat: u64) -> Self {
-        GivenUp(BTreeMap::from([(hash, amount_msat)]))
+    pub fn look(&mut self, party: Party, given_up: impl IntoIterator<Item = GivenUp>) {
+        let without_output =
+            given_up.into_iter().filter(|htlc| htlc.amount_msat.to_u64() < LEAST_OUTPUT_MSAT);
+        self.0.extend(without_output.map(|htlc| {
+            let amount_msat = htlc.amount_msat.to_u64();
+            ((party, htlc.payment_hash.to_bytes()), amount_msat)
+        }));
     }
 
     /// How much of this payment, at most.
     pub fn of(&self, hash: &[u8; 32]) -> u64 {
-        self.0.get(hash).copied().unwrap_or_default()
+        let of_hash = self.0.iter().filter(|((_, given_up), _)| given_up == hash);
+        of_hash.map(|(_, amount_msat)| *amount_msat).max().unwrap_or_default()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8; 32], u64)> {
-        self.0.iter().map(|(hash, amount_msat)| (hash, *amount_msat))
+    /// All that this party gave up, or anybody.
+    pub fn by(&self, party: Option<Party>) -> impl Iterator<Item = (&[u8; 32], u64)> {
+        let by = self.0.iter().filter(move |((who, _), _)| party.is_none_or(|party| party == *who));
+        by.map(|((_, hash), amount_msat)| (hash, *amount_msat))
     }
 }
 

@@ -177,6 +177,7 @@ impl State {
         let block = self.seal(draft, how.pays.clone());
         let transactions: Vec<Arc<Transaction>> =
             block.txdata.iter().map(|transaction| Arc::new(transaction.clone())).collect();
+        self.note_minimum();
         let hash = self.chain.connect(block);
         for transaction in &transactions {
             self.pool.remove(transaction.compute_txid());

@@ -27,7 +27,7 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, Script, Transaction, TxOut, Txid};
+use bitcoin::{Amount, Block, BlockHash, FeeRate, Network, OutPoint, Script, Transaction, TxOut, Txid};
 use settlement::follow::{RpcSource, Waiting};
 use settlement::rpc::RpcClient;
 use tokio::sync::Notify;
@@ -185,8 +185,16 @@ impl SimNode {
     /// What the mempool takes and what estimates say. Drops at once what pays too little now.
     pub fn set_pressure(&self, pressure: Pressure) {
         let mut state = self.0.lock();
+        state.note_minimum();
         state.pressure = pressure;
+        state.note_minimum();
         state.trim();
+    }
+
+    /// The lowest feerate that the mempool took while it waited for one of the blocks of these heights.
+    pub fn least_minimum(&self, heights: std::ops::RangeInclusive<u32>) -> FeeRate {
+        let state = self.0.lock();
+        state.minimums.range(heights).map(|(_, minimum)| *minimum).min().unwrap_or(FeeRate::ZERO)
     }
 
     /// While down, every call of the party with this name fails as unreachable, those under way too.

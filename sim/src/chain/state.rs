@@ -97,6 +97,8 @@ pub(super) struct State {
     pub verified: Verified,
     pub faucet: Faucet,
     pub pressure: Pressure,
+    /// The lowest feerate that the mempool took while it waited for the block of each height.
+    pub minimums: BTreeMap<u32, FeeRate>,
     /// By caller; who is not named is answered at once.
     pub health: BTreeMap<String, Health>,
     /// Down for everybody.
@@ -111,6 +113,13 @@ pub(super) struct State {
 }
 
 impl State {
+    /// What the mempool takes now counts for the next block.
+    pub(super) fn note_minimum(&mut self) {
+        let minimum = self.pressure.minimum;
+        let noted = self.minimums.entry(self.chain.height().saturating_add(1)).or_insert(minimum);
+        *noted = minimum.min(*noted);
+    }
+
     pub(super) fn new(seed: Seed, clock: Clock) -> State {
         State {
             chain: Chain::new(),
@@ -118,6 +127,7 @@ impl State {
             verified: Verified::default(),
             faucet: Faucet::default(),
             pressure: Pressure::default(),
+            minimums: BTreeMap::new(),
             health: BTreeMap::new(),
             down: false,
             submissions: Submissions::default(),

@@ -10,6 +10,7 @@ use ::wallet::core::assemble::{Assembled, Commits, Handles, Parts, assemble, hea
 use ::wallet::core::start::StartError;
 use ::wallet::core::{Core, CoreMail, Turned};
 use ::wallet::service::Service;
+use channel::channel::GivenUp;
 use channel::keys::Point;
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
@@ -274,6 +275,11 @@ impl WalletProcess {
     /// Every thread gets time again.
     pub fn catch_up(&mut self) {
         self.behind = false;
+    }
+
+    /// HTLCs that its channels gave up, while they may still be taken.
+    pub fn given_up(&self) -> impl Iterator<Item = GivenUp> + '_ {
+        self.core.given_up()
     }
 
     /// How the connection to the hub stands.

@@ -55,11 +55,13 @@ impl Run {
             let price = self.lost.prices_paid_msat(number);
             prices += i128::from(price);
             let left = i128::from(self.left_open_msat(&all[number])) + self.unmade_msat(Some(number));
-            let net = self.books.wallet_net_msat(number) - i128::from(price) - left;
+            let net = self.books.wallet_net_msat(number, |wallet| honest[wallet], &self.traffic.untaken)
+                - i128::from(price)
+                - left;
             self.check_due(Party::Wallet(number), found, net, &accounts, &all[number])?;
         }
         if self.hub.character == Character::Honest {
-            let net = self.books.hub_net_msat(|wallet| honest[wallet], &self.traffic.given_up) + prices;
+            let net = self.books.hub_net_msat(|wallet| honest[wallet], &self.traffic.untaken) + prices;
             self.check_hub(net, &accounts)?;
         }
         Ok(())
@@ -116,7 +118,7 @@ impl Run {
         // What the hub lost of a payer's HTLC it had passed on all the same.
         let of_hub = lost(Party::Hub);
         let at_risk = |wallet: usize| if forgot { u64::MAX } else { lost(Party::Wallet(wallet)).max(of_hub) };
-        self.books.compare(|wallet| self.wallets[wallet].is_honest(), at_risk, &self.traffic.given_up)
+        self.books.compare(|wallet| self.wallets[wallet].is_honest(), at_risk, &self.traffic.untaken)
     }
 
     /// The most that the hub ever asked for passing on so much: of a stream's ticks nobody tells what each cost.

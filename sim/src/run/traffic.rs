@@ -9,8 +9,8 @@ use super::Run;
 use super::calls::Asked;
 use super::hindrance::MOST_BLOCKS;
 use super::seats::{Character, Line};
-use crate::audit::Broken;
-use crate::audit::forwards::{GivenUp, Late, at_rest, atomic, check_sent, missing, tried_again};
+use crate::audit::forwards::{Late, Untaken, at_rest, atomic, check_sent, missing, tried_again};
+use crate::audit::{Broken, Party};
 use crate::disk::Cut;
 use crate::plan::{Fault, Plan};
 use crate::process::HubPart;
@@ -48,8 +48,8 @@ pub struct Traffic {
     /// As many more channels that everybody is paid by from the beginning.
     pub more_inbound: u64,
     late: Late,
-    /// What the hub failed upstream although it may still be taken.
-    pub given_up: GivenUp,
+    /// What was called failed although it may still be taken.
+    pub untaken: Untaken,
     /// The height that the hub knew when it was last seen.
     hub_height: u32,
     /// Reorganisations that `late` knows of.
@@ -72,7 +72,7 @@ impl Traffic {
             half_way_every,
             more_inbound,
             late,
-            given_up: GivenUp::default(),
+            untaken: Untaken::default(),
             hub_height: 0,
             reorgs: 0,
         }
@@ -259,11 +259,17 @@ impl Run {
     /// What holds at every moment.
     pub(super) fn look_at_forwards(&mut self) -> Result<(), Broken> {
         self.look_at_adds()?;
+        for (number, wallet) in self.wallets.iter().enumerate() {
+            if let Some(process) = wallet.process.as_ref().filter(|_| wallet.is_honest()) {
+                self.traffic.untaken.look(Party::Wallet(number), process.given_up());
+            }
+        }
         if self.hub.character != Character::Honest || self.hub.line == Line::Cut {
             return Ok(());
         }
         let Some(sights) = self.hub.process.as_ref().and_then(|hub| hub.forwards()) else { return Ok(()) };
-        self.traffic.given_up.look(&sights);
+        let given_up = sights.channels.values().flat_map(|sight| &sight.forwards.given_up);
+        self.traffic.untaken.look(Party::Hub, given_up.copied());
         atomic(&sights)?;
         self.traffic.late.look(&sights)
     }

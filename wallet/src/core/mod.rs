@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use channel::amount::Msat;
 use channel::bug::{self, Bug};
+use channel::channel::GivenUp;
 use channel::event::{AcceptRequest, Command, RecoverRequest, Role};
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
@@ -318,6 +319,11 @@ impl Core {
     /// What the ledger knows.
     pub fn ledger_state(&self) -> &crate::ledger::state::State {
         self.ledger.state()
+    }
+
+    /// For an audit: the HTLCs that went out, are overdue, and failed for whoever pays, while they may still be taken.
+    pub fn given_up(&self) -> impl Iterator<Item = GivenUp> + '_ {
+        self.shard.given_up()
     }
 
     /// The hub's policy as it was told last.
