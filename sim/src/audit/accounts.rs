@@ -277,6 +277,14 @@ impl<'a> Accounts<'a> {
         }
     }
 
+    /// Whether an HTLC could not be claimed for what that may cost, from the commitment's block until this took it back: it may be
+    /// taken with a preimage from then on, and by the other side from its expiry on.
+    fn was_too_dear(&self, party: Party, commitment: Txid, value: Amount, taken_back: &Transaction) -> bool {
+        let Some(name) = self.names.get(&party) else { return false };
+        let (since, expiry) = (self.chain.height(commitment), taken_back.lock_time.to_consensus_u32());
+        self.ledger.was_too_dear(value, commitment, name, since.saturating_add(1), expiry)
+    }
+
     /// An output of a commitment, or what an HTLC transaction made of it. `concerned`: whose it may be.
     fn add_output(&mut self, outpoint: OutPoint, output: &TxOut, concerned: &[Party]) {
         let Some((txid, spender, index)) = self.chain.spender(outpoint) else {
@@ -291,10 +299,9 @@ impl<'a> Accounts<'a> {
         let taker = self.payer(txid, spender);
         if is_taken_back(&input.witness) {
             for party in concerned.iter().filter(|party| Some(**party) != taker) {
-                // It may be taken with a preimage from its block on, and by the other side from its expiry on.
-                let (since, expiry) =
-                    (self.chain.height(outpoint.txid), spender.lock_time.to_consensus_u32());
-                if output.value < LEFT_LYING || self.ledger.was_too_dear(output.value, since + 1, expiry) {
+                if output.value < LEFT_LYING
+                    || self.was_too_dear(*party, outpoint.txid, output.value, spender)
+                {
                     self.pays(*party, Cause::TooSmall, outpoint.txid, output.value);
                 } else if self.free_coins(*party, self.chain.height(txid)) < RESERVE {
                     self.pays(*party, Cause::NoCoin, outpoint.txid, output.value);

@@ -22,6 +22,8 @@ pub const LEFT_LYING: Amount = Amount::from_sat(1_500);
 
 /// The lightest claim of an HTLC: out of the other side's commitment, and with no coin to pay for it.
 const CLAIM_WEIGHT: Weight = Weight::from_wu(560);
+/// The lightest out of one's own: a transaction that both signed, a coin to pay for it, and change.
+const OWN_CLAIM_WEIGHT: Weight = Weight::from_wu(1_050);
 
 /// How a channel was closed, as the chain holds it.
 #[derive(Clone, Debug)]
@@ -82,9 +84,11 @@ impl Ledger {
         false
     }
 
-    /// Whether no claim of an output could enter a block from one height to another for what it may cost: blocks were too full.
-    pub fn was_too_dear(&self, value: Amount, from: u32, to: u32) -> bool {
-        let cost = self.node.least_minimum(from..=to.max(from)).fee_wu(CLAIM_WEIGHT).unwrap_or(Amount::MAX);
+    /// Whether whoever has this name could claim no HTLC of this value out of the commitment, from one height to another, for what
+    /// that may cost: blocks were too full.
+    pub fn was_too_dear(&self, value: Amount, commitment: Txid, label: &str, from: u32, to: u32) -> bool {
+        let weight = if self.sent_by(commitment, label) { OWN_CLAIM_WEIGHT } else { CLAIM_WEIGHT };
+        let cost = self.node.least_minimum(from..=to.max(from)).fee_wu(weight).unwrap_or(Amount::MAX);
         cost > value / limits::BUDGET_DIVISOR
     }
 

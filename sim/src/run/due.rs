@@ -31,6 +31,12 @@ impl Run {
             self.block()?;
         }
         self.check_closes()?;
+        // Streams go on as long as a channel can carry them.
+        for number in
+            (0..self.wallets.len()).filter(|number| self.wallets[*number].is_honest()).collect::<Vec<_>>()
+        {
+            self.note_streams(number)?;
+        }
         let mut all = Vec::new();
         for number in 0..self.wallets.len() {
             let mut channels = self.channels(number, true)?;
