@@ -209,6 +209,26 @@ impl OnChain {
         htlcs.filter(|(_, htlc)| may_be(htlc)).map(|(id, _)| *id).collect()
     }
 
+    /// From when on the counterparty may take an HTLC whose preimage we know, unless we have it for good by then.
+    pub(super) fn earliest_claimable_expiry(&self, htlcs: &Htlcs) -> Option<u32> {
+        if !matches!(self.whose, Whose::Ours | Whose::Theirs { .. }) {
+            return None;
+        }
+        let unclaimed = self.outputs.values().filter(|output| !output.is_spent_for_good());
+        let claimable = unclaimed.filter_map(|output| match &output.part {
+            Part::Htlc { spec, .. } if !self.offered_by_us(spec) => {
+                let htlc = htlcs.received.get(&spec.id)?;
+                matches!(htlc.removal, Some(Removal::Fulfilled(_))).then_some(spec.cltv_expiry)
+            }
+            Part::Htlc { .. }
+            | Part::ToLocal
+            | Part::ToRemote
+            | Part::SecondStage { .. }
+            | Part::Candidate => None,
+        });
+        claimable.min()
+    }
+
     /// Whether nothing more can happen to what concerns us.
     pub(super) fn is_over(&self, htlcs: &Htlcs) -> bool {
         self.is_final && self.outputs.values().all(|output| self.is_over_for_us(output, htlcs))

@@ -101,7 +101,7 @@ pub struct ChannelView {
     pub holder_to_self_delay_blocks: u16,
     /// Blocks the counterparty would wait: within these we must be online to punish a revoked state.
     pub counterparty_to_self_delay_blocks: u16,
-    /// The height at which an HTLC must be resolved on the chain.
+    /// The height by which this side must be there for an HTLC: to fail the channel over it, or to claim it on the chain.
     pub next_deadline: Option<u32>,
     /// The commitment that the chain holds, if it holds one.
     pub onchain: Option<OnchainView>,
@@ -212,7 +212,7 @@ impl Channel {
                 .as_ref()
                 .map_or(0, |theirs| theirs.to_self_delay_blocks),
             counterparty_to_self_delay_blocks: state.terms.holder.to_self_delay_blocks,
-            next_deadline: self.htlc_deadline(),
+            next_deadline: self.act_by(),
             onchain: self.onchain(),
             awaiting: self.awaiting(),
             price_msat: state.price.as_ref().map_or(Msat::ZERO, |price| price.total),

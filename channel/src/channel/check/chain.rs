@@ -270,6 +270,19 @@ impl Channel {
         [offered, self.claim_deadline()].into_iter().flatten().min()
     }
 
+    /// The height by which this side must be there for an HTLC: in a channel that failed, for those that it can claim.
+    pub(in super::super) fn act_by(&self) -> Option<u32> {
+        let has_failed = matches!(self.state.phase, Phase::Failed { .. });
+        let claim = || match &self.state.onchain {
+            None => self.claim_deadline(),
+            Some(onchain) => {
+                let expiry = onchain.earliest_claimable_expiry(&self.state.htlcs);
+                expiry.map(|expiry| expiry.saturating_sub(CLAIM_MARGIN_BLOCKS))
+            }
+        };
+        [self.htlc_deadline(), has_failed.then(claim).flatten()].into_iter().flatten().min()
+    }
+
     /// The last height at which a received HTLC whose preimage is known can still be claimed on the chain in
     /// time.
     fn claim_deadline(&self) -> Option<u32> {

@@ -12,6 +12,7 @@ use crate::error::FailureCause;
 use crate::event::{ChainEvent, Command, FailRequest};
 use crate::failure::FailureReason;
 use crate::forward::{ForwardKey, ForwardResult};
+use crate::limits::CLAIM_MARGIN_BLOCKS;
 
 pub(super) const TIMED_OUT: ForwardResult = ForwardResult::Failed { reason: FailureReason::TimedOut };
 
@@ -236,6 +237,32 @@ fn a_revoked_commitment_without_its_row_still_pays_both_balances() {
     let kinds: Vec<_> = world.open_claims(Who::Hub).into_iter().map(|claim| claim.kind).collect();
     assert_eq!(kinds.len(), 2);
     assert!(kinds.contains(&ClaimKind::PenaltyToLocal) && kinds.contains(&ClaimKind::ToRemote));
+}
+
+/// Whoever asks is told to be there for it (`online_again_by_height`).
+#[test]
+fn an_htlc_whose_preimage_is_known_wants_its_receiver_there_until_it_is_claimed_for_good() {
+    for publisher in Who::BOTH {
+        let mut world = funded();
+        world.pair.offer(Who::Hub, 1, 10_000_000);
+        world.pair.run();
+        let by = |world: &World| world.pair.wallet.channel().view().next_deadline;
+        let commitment = world.commitment(publisher);
+        world.pair.wallet.command(Command::Fail { reason: FailRequest::Operator }).ok();
+        assert_eq!(by(&world), None, "it may fail as well as be fulfilled");
+        world.pair.resolve(Who::Wallet, 1, fulfilled(1));
+        let last = Some(HEIGHT + 100 - CLAIM_MARGIN_BLOCKS);
+        assert_eq!(by(&world), last);
+        assert_eq!(world.mine([commitment]), 1);
+        assert_eq!(by(&world), last);
+        let claims = world.open_claims(Who::Wallet).into_iter();
+        let success: Vec<_> = claims.filter(|claim| claim.kind == ClaimKind::HtlcSuccess { id: 1 }).collect();
+        let spends = world.take_each(Who::Wallet, &success);
+        assert_eq!(world.mine(spends), 1);
+        assert_eq!(by(&world), last, "blocks may be undone");
+        world.mine_empty(FINAL_DEPTH);
+        assert_eq!(by(&world), None);
+    }
 }
 
 #[test]
