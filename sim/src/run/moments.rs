@@ -7,6 +7,7 @@
 
 mod heckle;
 mod late;
+mod lost;
 mod unseen;
 
 use std::time::Duration;
@@ -70,13 +71,14 @@ enum Moment {
     Heckle,
     Opening,
     Rob,
+    Restore,
 }
 
 /// One moment in so many steps, where the seed makes much or little of it. They are long, so most runs have none.
 const MOMENTS_EVERY: [Option<u32>; 8] = [None, None, None, None, None, None, Some(10), Some(5)];
 
 /// How often each happens.
-const MOMENTS: [(Moment, u32); 7] = [
+const MOMENTS: [(Moment, u32); 8] = [
     (Moment::DieAmidBlock, 2),
     (Moment::SpendUnseen, 6),
     (Moment::CloseBehind, 8),
@@ -84,6 +86,7 @@ const MOMENTS: [(Moment, u32); 7] = [
     (Moment::Heckle, 8),
     (Moment::Opening, 3),
     (Moment::Rob, 3),
+    (Moment::Restore, 3),
 ];
 
 /// A payment that waits for its payee, and the channels that it goes through.
@@ -136,7 +139,8 @@ impl Run {
             | Moment::LateTerms
             | Moment::Heckle
             | Moment::Opening
-            | Moment::Rob => weight,
+            | Moment::Rob
+            | Moment::Restore => weight,
         });
         let Some(index) = self.moments.chance.weighted(&weights) else { return Ok(()) };
         match MOMENTS[index].0 {
@@ -150,6 +154,7 @@ impl Run {
             Moment::Heckle => self.heckle(),
             Moment::Opening => self.open_amiss(),
             Moment::Rob => self.rob(),
+            Moment::Restore => self.restore_amid_closes(),
         }
     }
 

@@ -65,10 +65,15 @@ impl Run {
     /// A wallet's machine is lost. Its words are put into a new one, which asks the hub to close all it has with it. What was
     /// not over by then may be lost with it, so its owner is only seen to do it when nothing is under way.
     pub(super) fn restore_from_words(&mut self, number: usize) -> Result<(), Broken> {
+        if self.lose_machine(number)? { self.start_wallet(number) } else { Ok(()) }
+    }
+
+    /// False, and nothing happened, where the owner would not be seen to do it.
+    pub(super) fn lose_machine(&mut self, number: usize) -> Result<bool, Broken> {
         // With a hub that does not tell what it knows the coins would be lost, as they would without any hub.
         let hub_tells = self.hub.character == Character::Honest;
         if !hub_tells || !self.wallets[number].is_honest() || !self.may_be_restored(number)? {
-            return Ok(());
+            return Ok(false);
         }
         self.note("people", format_args!("wallet {number} loses all but its words"));
         self.say_wallet(number);
@@ -77,7 +82,7 @@ impl Run {
         self.wallets[number].disk = SimDisk::new();
         self.wallets[number].setup.restored();
         self.owners[number] = super::seats::Owner::default();
-        self.start_wallet(number)
+        Ok(true)
     }
 
     /// Whether nothing is under way in the wallet. What it has to say is then noted, for it will not say it again.

@@ -3,7 +3,7 @@
 //! A reorganisation takes the funding out of the chain, and the miner puts a rival of it in its place. Both know it in the
 //! end: the channel never was.
 
-use bitcoin::{Amount, Network, OutPoint, Transaction, TxOut};
+use bitcoin::{Amount, FeeRate, Network, OutPoint, Transaction, TxOut};
 use channel::seed_signer::SeedSigner;
 use proto::hub::v1 as pb;
 use proto::hub::v1::operator_server::Operator;
@@ -18,6 +18,8 @@ use crate::chain::{Keep, Mine, SimNode};
 
 /// As deep as it goes: below the final depth of hub and wallets.
 const DEPTH: (u64, u64) = (1, 5);
+/// Safely above the least that wallets may pay: a miner takes it in any case.
+const FEERATE: FeeRate = FeeRate::from_sat_per_kwu(500);
 /// What is left for fees.
 const FEES: Amount = Amount::from_sat(20_000);
 
@@ -72,7 +74,7 @@ fn rival(node: &SimNode, seed: &[u8; 64], depth: u32, randomness: [u8; 32]) -> O
     let outputs = [TxOut { value: all, script_pubkey: wallet.change_script() }];
     let request = FundingRequest {
         outputs: &outputs,
-        feerate: bitcoin::FeeRate::BROADCAST_MIN,
+        feerate: FEERATE,
         coins: CoinChoice::Confirmed,
         fees: FeeBounds::default(),
         randomness,
