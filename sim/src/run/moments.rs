@@ -72,13 +72,14 @@ enum Moment {
     Opening,
     Rob,
     Restore,
+    UndoClose,
 }
 
 /// One moment in so many steps, where the seed makes much or little of it. They are long, so most runs have none.
 const MOMENTS_EVERY: [Option<u32>; 8] = [None, None, None, None, None, None, Some(10), Some(5)];
 
 /// How often each happens.
-const MOMENTS: [(Moment, u32); 8] = [
+const MOMENTS: [(Moment, u32); 9] = [
     (Moment::DieAmidBlock, 2),
     (Moment::SpendUnseen, 6),
     (Moment::CloseBehind, 8),
@@ -87,6 +88,7 @@ const MOMENTS: [(Moment, u32); 8] = [
     (Moment::Opening, 3),
     (Moment::Rob, 3),
     (Moment::Restore, 3),
+    (Moment::UndoClose, 4),
 ];
 
 /// A payment that waits for its payee, and the channels that it goes through.
@@ -140,7 +142,8 @@ impl Run {
             | Moment::Heckle
             | Moment::Opening
             | Moment::Rob
-            | Moment::Restore => weight,
+            | Moment::Restore
+            | Moment::UndoClose => weight,
         });
         let Some(index) = self.moments.chance.weighted(&weights) else { return Ok(()) };
         match MOMENTS[index].0 {
@@ -155,6 +158,7 @@ impl Run {
             Moment::Opening => self.open_amiss(),
             Moment::Rob => self.rob(),
             Moment::Restore => self.restore_amid_closes(),
+            Moment::UndoClose => self.undo_a_close(),
         }
     }
 

@@ -84,6 +84,7 @@ impl Run {
 
     fn pass_block_time(&mut self) -> Result<(), Broken> {
         self.advance(BLOCK_MS);
+        self.end_oddities();
         self.return_those_away()?;
         self.settle()
     }

@@ -4,13 +4,15 @@ use proto::hub::v1::ChannelPhase;
 
 use super::{DEATH_BLOCKS, Held};
 use crate::audit::{Broken, Party};
-use crate::chain::Keep;
+use crate::chain::{Keep, Mine};
 use crate::run::Run;
 use crate::run::pace::BLOCK_MS;
 use crate::run::seats::Line;
 
 /// Blocks with a close that the hub does not see.
 const UNSEEN_BLOCKS: u32 = 2;
+/// Blocks that hold nothing, where a block is undone twice: one, and one more than both.
+const EMPTY_BLOCKS: u32 = 4;
 /// Most rows that a hub writes at its return before it hears of them: the blocks before have theirs.
 const MOST_ROWS: u64 = 48;
 /// Nobody starts it in between.
@@ -86,6 +88,49 @@ impl Run {
         self.closes(Party::Wallet(number), &id, true);
         self.unseen_block()?;
         self.hub_dies_over(&["FundingSpent"])
+    }
+
+    /// A close and what takes its outputs come into one block, which is undone. Who dies over that tells its channel again that nobody
+    /// took anything, when the channel is what it was before.
+    pub(super) fn undo_a_close(&mut self) -> Result<(), Broken> {
+        let number = self.moments.chance.below(self.wallets.len());
+        let wallet = Party::Wallet(number);
+        let there = self.may_strike_hub(0) && self.lives(wallet);
+        if !there || self.may_hinder(None) < UNSEEN_BLOCKS {
+            return Ok(());
+        }
+        let is_young = self.moments.chance.one_of(1, 2);
+        let phase = if is_young { ChannelPhase::AwaitingConfirmation } else { ChannelPhase::Open };
+        if is_young {
+            self.open_something(number);
+            self.seconds(2)?;
+            self.block_for_all()?;
+        }
+        let channels = self.of_wallet(number)?;
+        let found = channels.iter().rev().find(|one| one.phase() == phase);
+        let Some((id, of_hub)) = found.map(|channel| (channel.channel_id.clone(), channel.funded_locally))
+        else {
+            return Ok(());
+        };
+        if !is_young {
+            self.closes(wallet, &id, false);
+            self.settle()?;
+        }
+        // Who has the most does not wait for its own delay.
+        let by = if of_hub { wallet } else { Party::Hub };
+        self.closes(by, &id, true);
+        self.seconds(CLOSE_SECONDS)?;
+        self.mine(1);
+        self.seconds(CLOSE_SECONDS)?;
+        self.note("faults", format_args!("a block is undone, and the next one holds what rested on it too"));
+        self.node.reorganise_with(1, Keep::Again, &Mine::default());
+        self.counts.reorgs += 1;
+        self.seconds(1)?;
+        self.undo(EMPTY_BLOCKS - UNSEEN_BLOCKS, Keep::Return);
+        (0..EMPTY_BLOCKS).for_each(|_| self.hinder(None));
+        let victim = if self.moments.chance.one_of(1, 2) { Party::Hub } else { wallet };
+        self.die_over(victim, &["SpendUndone"], MOST_ROWS)?;
+        self.until_back()
     }
 
     fn hub_goes_down(&mut self) {
