@@ -16,6 +16,10 @@ pub const MAX_INTERNALS_A_TURN: usize = 16 * MAX_WORK_A_TURN;
 /// owners try again at most three times; later rounds wait for the next turn.
 pub const MAX_ROUNDS_A_TURN: usize = 8;
 
+/// Blocks that a peer has, from when this shard heard of an opening, until the funding's signatures are exchanged: an hour for what takes
+/// seconds. Until then its funder's coins are locked, and may be those that it needs to close other channels with.
+pub const OPENING_PATIENCE_BLOCKS: u32 = 6;
+
 /// Channels in one shard. With 4 KiB an idle channel this is 4 GiB; the host's policy is lower.
 pub const MAX_CHANNELS: usize = 1_000_000;
 

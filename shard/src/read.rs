@@ -1,6 +1,6 @@
 //! Answers to reads, and the lines of the host's directory.
 
-use channel::channel::{ChannelView, ConnectionView};
+use channel::channel::{ChannelView, ConnectionView, PhaseView};
 
 use crate::limits;
 use crate::mail::{Answer, Query};
@@ -43,12 +43,16 @@ impl Shard {
     /// At a turn's end: what the host and the index of deadlines must know of the channels that changed.
     pub(crate) fn publish_touched(&mut self, outlet: &mut impl Outlet) {
         let mut touched = std::mem::take(&mut self.turn.touched);
+        let height = self.env.height;
         for slot in touched.drain(..) {
             let hosted = self.table.get_mut(slot);
             hosted.touched = false;
             let view = hosted.channel.view();
             let entry = directory_entry(&view);
-            let deadline = hosted.channel.next_deadline();
+            let opens = view.phase == PhaseView::Opening && height > 0;
+            let until = || height.saturating_add(limits::OPENING_PATIENCE_BLOCKS);
+            hosted.opening_until = opens.then(|| hosted.opening_until.unwrap_or_else(until));
+            let deadline = hosted.channel.next_deadline().or(hosted.opening_until);
             // Asked once a session: terms that were refused or lost are asked for again when the peer is back.
             let online = matches!(view.connection, ConnectionView::Online(_));
             let due = online && hosted.channel.wants_terms();

@@ -43,6 +43,9 @@ pub(crate) struct Hosted {
     /// in a reestablish since.
     pub proven_current: bool,
     pub deadline: Option<u32>,
+    /// While its opening depends on the peer: the height at which that is given up. Openings end with their sessions, so nothing
+    /// of it needs to be remembered.
+    pub opening_until: Option<u32>,
     pub published: Option<DirectoryEntry>,
     /// Messages of the release under way, grouped.
     pub releasing: Vec<Message>,
@@ -63,6 +66,7 @@ impl Hosted {
             ended: false,
             proven_current: false,
             deadline: None,
+            opening_until: None,
             published: None,
             releasing: Vec::new(),
         }

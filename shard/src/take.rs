@@ -2,7 +2,7 @@
 
 use channel::channel::Channel;
 use channel::error::{Refusal, Rejection};
-use channel::event::{AcceptRequest, ChainEvent, Command, Event, OpenRequest, RecoverRequest};
+use channel::event::{AbortReason, AcceptRequest, ChainEvent, Command, Event, OpenRequest, RecoverRequest};
 use channel::ids::{ChannelId, OwnerId, SessionId};
 use channel::keys::Point;
 use channel::message::{Essentials, Message, OpenChannel};
@@ -294,7 +294,19 @@ impl Shard {
     fn height(&mut self, height: u32) {
         self.env.height = height;
         for owner in self.table.due(height) {
-            self.chain(owner, ChainEvent::Deadline { height });
+            let slot = self.table.by_owner(owner);
+            match slot.filter(|slot| self.table.get(*slot).opening_until.is_some()) {
+                Some(slot) => self.give_up_opening(slot),
+                None => self.chain(owner, ChainEvent::Deadline { height }),
+            }
+        }
+    }
+
+    /// Nothing is signed that the peer could use: the funder's coins are free again.
+    fn give_up_opening(&mut self, slot: SlotId) {
+        let abort = Command::AbortOpening { why: AbortReason::TimedOut };
+        if let Err(refusal) = self.submit(slot, Event::Command(abort)) {
+            tracing::debug!(%refusal, "an opening goes on");
         }
     }
 }

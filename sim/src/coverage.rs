@@ -60,7 +60,21 @@ const UNREACHABLE: &[Unreachable] = &[
             "failed",
             "ending",
         ],
-        events: &["FundingBuilt", "AbortOpening"],
+        events: &["FundingBuilt"],
+    },
+    Unreachable {
+        why: "an opening is given up until the funding is signed, and nothing leads back to one",
+        phases: &[
+            "awaiting-confirmation",
+            "open",
+            "shutting-down",
+            "frozen",
+            "closing",
+            "closed",
+            "failed",
+            "ending",
+        ],
+        events: &["AbortOpening"],
     },
     Unreachable {
         why: "a channel signs when it has updates to sign, which are exchanged only while it is open",

@@ -5,5 +5,6 @@ mod cheats;
 mod closing;
 mod forwarding;
 mod onchain;
+mod openings;
 mod turns;
 mod world;

@@ -465,35 +465,6 @@ fn an_owner_that_is_gone_is_answered_for() {
 }
 
 #[test]
-fn a_channel_that_never_came_to_be_is_forgotten_for_good() {
-    let mut world = World::new(1);
-    world.connect(0);
-    world.settle();
-    let session = world.links[0].up.unwrap().0;
-    let node = world.processes[ANNA].node();
-    let request = world.processes[HUB].open_request(node, session, 0, 200_000);
-    let (owner, channel_id) = (request.owner, request.channel_id);
-    let hub = world.run(HUB);
-    hub.mail[0].push_back(Mail::Open { request, reply: None });
-    let why = AbortReason::Cancelled;
-    let done = hub.ask(0, |reply| Mail::Command {
-        owner,
-        command: Command::AbortOpening { why },
-        reply: Some(reply),
-    });
-    hub.turn(0, 10);
-    assert_eq!(hub.outputs.finished, [], "its end is not durable yet");
-    hub.commit();
-    hub.turn(0, 10);
-    assert!(matches!(done.lock().unwrap().take(), Some(Reply::Done)));
-    assert_eq!(hub.outputs.finished, [owner]);
-    assert_eq!(hub.shards[0].load().channels, 0);
-    world.kill(HUB);
-    world.recover_all();
-    assert!(world.channels(HUB).iter().all(|view| view.channel_id != channel_id));
-}
-
-#[test]
 fn ticks_of_a_turn_are_one_event_a_stream() {
     let mut world = connected();
     for _ in 0..50 {

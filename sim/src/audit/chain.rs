@@ -273,3 +273,69 @@ mod tests {
         assert_eq!(broken.rule, "nothing unverified is published");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::absolute::LockTime;
+    use bitcoin::hashes::Hash;
+    use bitcoin::{FeeRate, TxIn, WScriptHash, Witness};
+
+    use super::*;
+    use crate::chain::{Mine, Pressure};
+    use crate::clock::Clock;
+    use crate::seed::Seed;
+
+    /// `OP_1`: anybody may spend it.
+    const TRUE: [u8; 1] = [0x51];
+
+    fn anybodys() -> ScriptBuf {
+        ScriptBuf::new_p2wsh(&WScriptHash::hash(&TRUE))
+    }
+
+    fn spend(coin: OutPoint, sat: u64) -> Transaction {
+        let witness = Witness::from_slice(&[TRUE]);
+        Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![TxIn { previous_output: coin, witness, ..TxIn::default() }],
+            output: vec![TxOut { value: Amount::from_sat(sat), script_pubkey: anybodys() }],
+        }
+    }
+
+    #[test]
+    fn what_rests_on_a_coin_that_something_else_took_can_never_be() {
+        let node = SimNode::new(Seed(1), Clock::default());
+        node.fund(&anybodys(), Amount::from_sat(10_000));
+        node.mine_blocks(1);
+        let coin = node.unspent(|script| *script == *anybodys())[0].outpoint;
+        let (parent, rival) = (spend(coin, 9_000), spend(coin, 8_000));
+        let child = spend(OutPoint { txid: parent.compute_txid(), vout: 0 }, 7_000);
+        let sent = [&parent, &child].map(|one| (one.compute_txid(), Arc::new(one.clone())));
+        let ledger = Ledger { sent: sent.into(), ..Ledger::new(&node) };
+        assert!(!ledger.can_never_be(parent.compute_txid()) && !ledger.can_never_be(child.compute_txid()));
+        node.mine(&Mine { include: vec![rival], ..Mine::nothing() });
+        assert!(ledger.can_never_be(parent.compute_txid()) && ledger.can_never_be(child.compute_txid()));
+    }
+
+    #[test]
+    fn a_claim_was_too_dear_only_if_it_was_so_in_every_block() {
+        let node = SimNode::new(Seed(1), Clock::default());
+        let at =
+            |sat_per_kwu| Pressure { minimum: FeeRate::from_sat_per_kwu(sat_per_kwu), ..Pressure::default() };
+        let start = node.height();
+        node.set_pressure(at(5_000));
+        node.mine_blocks(3);
+        node.set_pressure(at(1_000));
+        node.mine_blocks(1);
+        let commitment = spend(OutPoint::null(), 1).compute_txid();
+        let senders = BTreeMap::from([(commitment, BTreeSet::from([Arc::from("hub")]))]);
+        let ledger = Ledger { senders, ..Ledger::new(&node) };
+        let too_dear = |sat, label, last| {
+            ledger.was_too_dear(Amount::from_sat(sat), commitment, label, start + 2, start + last)
+        };
+        // Half of it may be spent, and one's own takes more room.
+        assert!(too_dear(10_000, "hub", 3) && !too_dear(11_000, "hub", 3));
+        assert!(too_dear(5_000, "wallet", 3) && !too_dear(6_000, "wallet", 3));
+        assert!(!too_dear(10_000, "hub", 4), "the last block was cheap");
+    }
+}

@@ -13,6 +13,8 @@ use crate::audit::Broken;
 
 /// Blocks within which every payment is decided: the longest expiry that anybody accepts, and what comes after it.
 const PAYMENT_BLOCKS: u32 = 400;
+/// As much is told of channels that keep a payment.
+const TOLD: usize = 2_000;
 /// Largest page of any list.
 const PAGE: u32 = 500;
 
@@ -64,15 +66,17 @@ impl Run {
     }
 
     fn until_payments_end(&mut self) -> Result<(), Broken> {
+        let mut waiting = None;
         for _ in 0..PAYMENT_BLOCKS {
-            let mut waiting = None;
+            waiting = None;
             for number in 0..self.wallets.len() {
                 if self.wallets[number].line == Line::Cut || !self.wallets[number].is_honest() {
                     continue;
                 }
                 let payments = self.payments_of(number)?;
-                if payments.iter().any(|payment| payment.state() == wallet_pb::PaymentState::InFlight) {
-                    waiting = Some(number);
+                let in_flight = |one: &&wallet_pb::Payment| one.state() == wallet_pb::PaymentState::InFlight;
+                if let Some(payment) = payments.iter().find(in_flight) {
+                    waiting = Some((number, payment.clone()));
                 }
             }
             if waiting.is_none() {
@@ -81,7 +85,15 @@ impl Run {
             self.block()?;
             self.decide_everything()?;
         }
-        Err(Broken::new("payments end", format!("one is in flight after {PAYMENT_BLOCKS} blocks")))
+        let Some((number, payment)) = waiting else { return Ok(()) };
+        let busy = self.channels(number, false)?.into_iter().filter(|channel| channel.htlcs > 0);
+        let busy: String = format!("{:?}", busy.collect::<Vec<_>>()).chars().take(TOLD).collect();
+        let what = format!(
+            "wallet {number}'s {} of {} msat is in flight after {PAYMENT_BLOCKS} blocks: {busy}",
+            hex::encode(&payment.payment_hash),
+            payment.amount_msat
+        );
+        Err(Broken::new("payments end", what))
     }
 
     pub(super) fn payments_of(&mut self, number: usize) -> Result<Vec<wallet_pb::Payment>, Broken> {
