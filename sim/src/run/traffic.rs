@@ -154,7 +154,8 @@ impl Run {
         if self.spells.any_away() {
             return Ok(());
         }
-        // Everybody else is there: of whoever is not, nothing was promised.
+        // Everybody else is there, and fast enough for two blocks a second: of whoever is not, nothing was promised.
+        self.end_all_oddities();
         let now = self.clock.now_ms();
         self.hub.back_ms = now;
         self.wallets.iter_mut().for_each(|wallet| wallet.back_ms = now);
