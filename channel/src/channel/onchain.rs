@@ -82,6 +82,11 @@ impl Output {
     fn is_spent_for_good(&self) -> bool {
         self.spend.is_some_and(|spend| spend.is_final)
     }
+
+    /// Whether the counterparty can never take it.
+    pub(super) fn is_ours_for_good(&self) -> bool {
+        self.spend.is_some_and(|spend| spend.is_final && spend.by == Side::Holder)
+    }
 }
 
 /// What Bitcoin's script takes for true. Blocks may hold more ways to say so than nodes relay: a cheater that mines can choose
@@ -172,6 +177,9 @@ impl OnChain {
     }
 
     /// The HTLCs that we offered and that the chain has not decided yet. The commitment is final.
+    ///
+    /// Of outputs that are alike, those that we did not take back for good pay as many HTLCs as they are: first the ones that
+    /// were fulfilled before. These stay until the last output is decided: who forgot one would charge another payer for it.
     pub(super) fn undecided<'a>(
         &self,
         htlcs: impl Iterator<Item = (&'a u64, &'a Offered)>,
@@ -182,14 +190,17 @@ impl OnChain {
         }
         let mut undecided = BTreeSet::new();
         for alike in self.offered_outputs().values() {
-            // What is left may pay for any of them that was not paid, and for its own first.
+            if alike.iter().all(|(_, output, _)| output.is_spent_for_good()) {
+                continue;
+            }
+            let may_pay = alike.iter().filter(|(_, output, _)| !output.is_ours_for_good()).count();
             let mut ids: Vec<(bool, bool, u64)> = alike
                 .iter()
-                .map(|(_, output, spec)| (is_fulfilled(spec.id), output.is_spent_for_good(), spec.id))
+                .map(|(_, output, spec)| (!is_fulfilled(spec.id), output.is_spent_for_good(), spec.id))
                 .collect();
             ids.sort_unstable();
-            let left = ids.iter().filter(|(_, spent, _)| !spent).count();
-            undecided.extend(ids.iter().take(left).map(|(_, _, id)| *id));
+            let fulfilled = ids.iter().filter(|(unpaid, _, _)| !unpaid).count();
+            undecided.extend(ids.iter().take(fulfilled.max(may_pay)).map(|(_, _, id)| *id));
         }
         undecided
     }

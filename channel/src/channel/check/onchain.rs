@@ -280,8 +280,8 @@ impl Channel {
         }
     }
 
-    /// Of outputs that are alike, as many HTLCs are paid as outputs were taken: first those that were fulfilled before, then those
-    /// whose own output it was.
+    /// Of outputs that are alike, as many HTLCs are paid as outputs were taken: first those that were fulfilled before (they stay
+    /// while any of the outputs is undecided), then those whose own output it was.
     fn paid_outputs(&self, onchain: &OnChain, shown: &[(OutPoint, Preimage)]) -> Vec<(u64, Preimage)> {
         let mut paid = Vec::new();
         for alike in onchain.offered_outputs().values() {
@@ -293,7 +293,7 @@ impl Channel {
             };
             let (taken, left): (Vec<_>, Vec<_>) = alike.iter().partition(|(outpoint, output, _)| {
                 let before = output.spend.is_some_and(|spend| spend.by == Side::Counterparty);
-                before || opens(outpoint).is_some()
+                before || (opens(outpoint).is_some() && !output.is_ours_for_good())
             });
             let fulfilled = alike.iter().filter(|(_, _, spec)| self.state.is_fulfilled(spec.id)).count();
             let ids = taken.iter().chain(&left).map(|(_, _, spec)| spec.id);

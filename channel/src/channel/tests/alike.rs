@@ -101,3 +101,66 @@ fn of_outputs_that_are_alike_as_many_htlcs_are_paid_as_were_taken_and_those_fulf
         );
     }
 }
+
+/// The first was fulfilled in a message; the payee can claim whatever is left of both. A third, of another invoice, decides nothing
+/// about them, but makes the channel look again.
+fn first_paid_by_message() -> World {
+    let mut world = paid_by_two(10_000_000, 0);
+    world.pair.offer(Who::Hub, 3, 20_000_000);
+    world.pair.run();
+    world.pair.resolve(Who::Wallet, 1, fulfilled(1));
+    world.pair.wallet.command(Command::SignNow).unwrap();
+    assert!(world.pair.deliver(Who::Hub));
+    assert_eq!(results(&mut world, Who::Hub), [(key(1), fulfilled(1))]);
+    publish(&mut world, Who::Wallet);
+    for id in [2, 3] {
+        world.pair.resolve(Who::Wallet, id, fulfilled(if id == 2 { 1 } else { 3 }));
+    }
+    world
+}
+
+fn claim(world: &mut World, who: Who, kind: ClaimKind) -> bitcoin::Transaction {
+    let due: Vec<_> = world.due_claims(who).into_iter().filter(|claim| claim.kind == kind).collect();
+    assert_eq!(due.len(), 1, "{kind:?}");
+    world.take(who, &due)
+}
+
+#[test]
+fn an_htlc_fulfilled_by_message_is_not_forgotten_when_the_other_of_its_kind_is_taken_for_good() {
+    let mut world = first_paid_by_message();
+    for id in [2, 3, 1] {
+        let taking = claim(&mut world, Who::Wallet, ClaimKind::HtlcSuccess { id });
+        assert_eq!(world.mine([taking.clone()]), 1);
+        world.mine_empty(FINAL_DEPTH);
+        // Old news charge nobody.
+        world.pair.hub.chain(ChainEvent::SeenInMempool { transaction: taking }).unwrap();
+        let told = results(&mut world, Who::Hub);
+        let second = told.iter().find(|(which, _)| *which == key(2));
+        assert_eq!(second, (id == 1).then_some(&(key(2), fulfilled(1))), "after {id}");
+    }
+    world.run_to_the_end(&[Who::Hub]);
+    assert_eq!(
+        results(&mut world, Who::Hub),
+        [(key(1), fulfilled(1)), (key(2), fulfilled(1)), (key(3), fulfilled(3))]
+    );
+}
+
+#[test]
+fn of_two_alike_one_of_which_was_paid_by_message_the_other_is_free_once_one_output_is_ours_for_good() {
+    for (back, taken) in [(1, 2), (2, 1)] {
+        let mut world = first_paid_by_message();
+        world.mine_empty(100);
+        let timeout = claim(&mut world, Who::Hub, ClaimKind::HtlcTimeout { id: back });
+        assert_eq!(world.mine([timeout]), 1);
+        let before = results(&mut world, Who::Hub);
+        assert!(!before.iter().any(|(which, _)| *which == key(2)), "not before it is final");
+        world.mine_empty(FINAL_DEPTH);
+        let told = results(&mut world, Who::Hub);
+        assert!(told.contains(&(key(2), TIMED_OUT)), "{told:?}");
+        let taking = claim(&mut world, Who::Wallet, ClaimKind::HtlcSuccess { id: taken });
+        assert_eq!(world.mine([taking]), 1);
+        world.run_to_the_end(&[Who::Hub]);
+        let told = results(&mut world, Who::Hub);
+        assert_eq!(told, [(key(1), fulfilled(1)), (key(2), TIMED_OUT), (key(3), TIMED_OUT)], "{back}");
+    }
+}

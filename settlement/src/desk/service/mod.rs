@@ -24,9 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::lookback::Sought;
-use super::{
-    Broadcast, BumpError, Bumped, Desk, DeskError, DeskReport, DeskRequest, Estimates, Moment, Outcome,
-};
+use super::{BumpError, Bumped, Desk, DeskError, DeskReport, DeskRequest, Estimates, Moment, Outcome};
 use crate::broadcast::Broadcaster;
 use crate::fees::FeeEstimator;
 use crate::follow::{BlockSource, ChainStep, FollowError, FollowStatus, Follower};
@@ -36,6 +34,7 @@ use crate::verify::ParentSource;
 
 use handle::Ask;
 pub use handle::{BumpTarget, DeskHandle};
+use publishing::ToBroadcast;
 
 /// What the desk needs of the process it works in.
 pub trait DeskHost: Send + Sync + 'static {
@@ -215,13 +214,13 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
         }
     }
 
-    async fn settle(&mut self) -> Result<Vec<Broadcast>, DeskEnd> {
+    async fn settle(&mut self) -> Result<ToBroadcast, DeskEnd> {
         let moment = self.settling_moment().await;
         let outcome = in_place(|| self.desk.settle(&moment));
         self.perform(outcome).await
     }
 
-    async fn answer(&mut self, ask: Ask) -> Result<Vec<Broadcast>, DeskEnd> {
+    async fn answer(&mut self, ask: Ask) -> Result<ToBroadcast, DeskEnd> {
         match ask {
             Ask::Channel(
                 owner,
@@ -232,18 +231,18 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
                     return self.perform(outcome).await;
                 }
                 self.search(Box::new(self.desk.look_back(owner, sought)));
-                Ok(Vec::new())
+                Ok(ToBroadcast::default())
             }
             Ask::LookedBack(look) => match self.desk.looked_back(look) {
                 Ok(outcome) => self.perform(outcome).await,
                 Err(look) => {
                     self.search(look);
-                    Ok(Vec::new())
+                    Ok(ToBroadcast::default())
                 }
             },
             Ask::Scan { owner, answer } => {
                 self.scan(owner, answer);
-                Ok(Vec::new())
+                Ok(ToBroadcast::default())
             }
             Ask::Scanned { owner, found, answer } => {
                 let (scan, outcome) = self.desk.scanned(owner, &found);
@@ -264,11 +263,11 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
             }
             Ask::Summary(answer) => {
                 let _ = answer.send(self.desk.summary());
-                Ok(Vec::new())
+                Ok(ToBroadcast::default())
             }
             Ask::Status(answer) => {
                 let _ = answer.send(self.desk.onchain_statuses());
-                Ok(Vec::new())
+                Ok(ToBroadcast::default())
             }
             Ask::ReleaseHeld(answer) => {
                 let (released, outcome) = self.desk.release_held();
@@ -284,7 +283,7 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
             }
             Ask::Bump { target, feerate, answer } => {
                 self.find_parent(target, feerate, answer);
-                Ok(Vec::new())
+                Ok(ToBroadcast::default())
             }
             Ask::BumpFound { parent, source, feerate, answer } => {
                 let moment = self.settling_moment().await;
@@ -296,7 +295,7 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
             Ask::Snapshot(answer) => {
                 self.snapshot().await?;
                 let _ = answer.send(());
-                Ok(Vec::new())
+                Ok(ToBroadcast::default())
             }
             Ask::Stop(answer) => {
                 self.snapshot().await?;
@@ -312,7 +311,7 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
     }
 
     /// Takes a step of the chain in.
-    async fn take(&mut self, step: ChainStep) -> Result<Vec<Broadcast>, DeskEnd> {
+    async fn take(&mut self, step: ChainStep) -> Result<ToBroadcast, DeskEnd> {
         let outcome = self.desk.step(&step)?;
         let broadcasts = self.perform(outcome).await?;
         let tip = self.desk.memory().tip().height;
@@ -329,11 +328,11 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
         let moment = self.moment().await;
         let bumps = in_place(|| self.desk.bump_batches(&moment));
         let more = self.perform(bumps).await?;
-        Ok(broadcasts.into_iter().chain(more).collect())
+        Ok(broadcasts.and(more))
     }
 
     /// Does what an outcome says, in its order; returns what is to be broadcast.
-    async fn perform(&mut self, outcome: Outcome) -> Result<Vec<Broadcast>, DeskEnd> {
+    async fn perform(&mut self, outcome: Outcome) -> Result<ToBroadcast, DeskEnd> {
         if let Some(before) = outcome.before {
             self.host.append(vec![before], None).await.map_err(|Stopping| DeskEnd::Stopped)?;
         }
@@ -347,7 +346,7 @@ impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
             self.host.deliver(outcome.then).await;
         }
         outcome.reports.into_iter().for_each(|report| self.host.report(report));
-        Ok(outcome.broadcasts)
+        Ok(ToBroadcast(outcome.broadcasts))
     }
 
     /// Finds the transaction that is to be paid for and asks on. bitcoind may take its time, so not in the desk's.

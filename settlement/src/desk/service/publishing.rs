@@ -16,10 +16,24 @@ use crate::rpc::{RpcClient, RpcError};
 /// Transactions of the mempool, and whom they concern.
 pub(super) type Sightings = Vec<(OwnerId, Transaction)>;
 
+/// What an outcome leaves to be broadcast once it is durable. The desk lists it as on its way from then on, so whoever drops it
+/// takes care that it is never sent.
+#[must_use = "the desk counts on its being broadcast"]
+#[derive(Default)]
+pub(super) struct ToBroadcast(pub(super) Vec<Broadcast>);
+
+impl ToBroadcast {
+    /// Both, in this order.
+    pub(super) fn and(mut self, mut after: Self) -> Self {
+        self.0.append(&mut after.0);
+        self
+    }
+}
+
 impl<H: DeskHost, S: BlockSource> DeskService<H, S> {
     /// Broadcasts in the background: bitcoind may be slow or away, and the desk has other things to do.
-    pub(super) fn broadcast(&self, broadcasts: Vec<Broadcast>, results: &Results) {
-        for broadcast in broadcasts {
+    pub(super) fn broadcast(&self, broadcasts: ToBroadcast, results: &Results) {
+        for broadcast in broadcasts.0 {
             let (broadcaster, results) = (Arc::clone(&self.broadcaster), results.clone());
             match broadcast {
                 Broadcast::Confirmed(txid) => broadcaster.confirmed(txid),
