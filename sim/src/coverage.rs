@@ -104,6 +104,11 @@ const UNREACHABLE: &[Unreachable] = &[
         events: &["ProposeTerms"],
     },
     Unreachable {
+        why: "a wallet that froze says so when it is back, and terms asked for before come with those it froze under",
+        phases: &["frozen", "closing"],
+        events: &["ProposeTerms"],
+    },
+    Unreachable {
         why: "a batch is of tickets, and nothing leads from a ticket back to an open channel",
         phases: &[
             "proposed",
