@@ -8,6 +8,7 @@ use crate::amount::Msat;
 use crate::forward::{ForwardKey, ForwardResult};
 use crate::ids::OwnerId;
 use crate::message::PaymentHash;
+use crate::parameters::Side;
 
 /// How a forward ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +55,8 @@ pub struct AskedFor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GivenUp {
     pub payment_hash: PaymentHash,
+    /// The whole of it, with what was kept as a part of the channel's price.
     pub amount_msat: Msat,
-}
-
-impl From<&Offered> for GivenUp {
-    fn from(Offered { add, .. }: &Offered) -> Self {
-        GivenUp { payment_hash: add.payment_hash, amount_msat: add.amount_msat }
-    }
 }
 
 /// All forwards of a channel.
@@ -108,7 +104,11 @@ impl Channel {
 
     /// The HTLCs that this channel gave up, as long as they stand in a commitment.
     pub fn given_up(&self) -> impl Iterator<Item = GivenUp> + '_ {
-        self.state.htlcs.offered.values().filter(|htlc| htlc.given_up).map(GivenUp::from)
+        let state = &self.state;
+        state.htlcs.offered.values().filter(|htlc| htlc.given_up).map(|Offered { add, .. }| {
+            let kept = state.part_of(Side::Holder, add.id);
+            GivenUp { payment_hash: add.payment_hash, amount_msat: add.amount_msat.saturating_add(kept) }
+        })
     }
 
     fn sign_by_of(&self, key: ForwardKey) -> u32 {

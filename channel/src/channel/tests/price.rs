@@ -7,7 +7,7 @@ use crate::amount::Msat;
 use crate::channel::Channel;
 use crate::effect::Report;
 use crate::error::{ParameterFlaw, Refusal, Rejection};
-use crate::event::{AcceptRequest, Command, Event, FailRequest, OpenRequest};
+use crate::event::{AcceptRequest, ChainEvent, Command, Event, FailRequest, OpenRequest};
 use crate::funding::FundingFlaw;
 use crate::message::{FundingCreated, Message};
 
@@ -82,6 +82,18 @@ fn who_took_a_payment_has_paid_with_it_though_the_channel_fails_before_it_is_rem
     assert_eq!(unpaid(&pair), [700_000, 0]);
     pair.wallet.command(Command::Fail { reason: FailRequest::Operator }).unwrap();
     assert_eq!(unpaid(&pair)[1], 0, "the hub kept its part of what the chain gives");
+}
+
+#[test]
+fn what_is_given_up_is_the_whole_payment_not_what_is_left_of_it() {
+    let mut pair = Pair::open_at(msat(700_000));
+    pair.offer(Who::Hub, 0, 353_999);
+    pair.run();
+    pair.disconnect();
+    let due = pair.hub.channel().next_deadline().unwrap();
+    pair.hub.chain(ChainEvent::Deadline { height: due }).unwrap();
+    let given_up: Vec<_> = pair.hub.channel().given_up().map(|htlc| htlc.amount_msat).collect();
+    assert_eq!(given_up, [msat(353_999)]);
 }
 
 #[test]
