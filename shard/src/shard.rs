@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use channel::amount::Msat;
 use channel::channel::{Context, Forwards, GivenUp};
 use channel::effect::Effect;
 use channel::forward::{Internal, Router};
-use channel::ids::OwnerId;
+use channel::ids::{ChannelId, OwnerId};
 use channel::policy::Policy;
 use channel::signer::Signer;
 use journal::{Batch, Log, Position, ReadError, Reader};
@@ -245,6 +246,13 @@ impl Shard {
     /// For an audit: the HTLCs that its channels gave up, while they may still be taken.
     pub fn given_up(&self) -> impl Iterator<Item = GivenUp> + '_ {
         self.table.after(None).flat_map(|slot| self.table.get(slot).channel.given_up())
+    }
+
+    /// For an audit: what was paid so far of the prices of channels that their peers funded.
+    pub fn prices_paid(&self) -> impl Iterator<Item = (ChannelId, Msat)> + '_ {
+        let channels = self.table.after(None).map(|slot| &self.table.get(slot).channel);
+        let paid = channels.map(|channel| (channel.channel_id(), channel.price_paid()));
+        paid.filter(|(_, paid)| !paid.is_zero())
     }
 
     pub fn load(&self) -> Load {

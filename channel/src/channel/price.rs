@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use bitcoin::Amount;
 use serde::{Deserialize, Serialize};
 
+use super::Channel;
 use super::htlc::Removal;
 use super::state::State;
 use crate::amount::Msat;
@@ -85,6 +86,18 @@ impl Price {
     pub(super) fn adds_up(&self) -> bool {
         let parts = Msat::checked_sum(self.held.values().copied().chain([self.left]));
         parts.is_some_and(|parts| parts <= self.total)
+    }
+}
+
+impl Channel {
+    /// Accepter, for an audit: what was paid of the price so far. An ended channel knows it until it is forgotten.
+    pub fn price_paid(&self) -> Msat {
+        match &self.state.price {
+            Some(price) if self.state.terms.opener == Side::Counterparty => {
+                price.total.saturating_sub(self.state.price_unpaid())
+            }
+            Some(_) | None => Msat::ZERO,
+        }
     }
 }
 

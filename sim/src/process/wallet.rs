@@ -10,7 +10,9 @@ use ::wallet::core::assemble::{Assembled, Commits, Handles, Parts, assemble, hea
 use ::wallet::core::start::StartError;
 use ::wallet::core::{Core, CoreMail, Turned};
 use ::wallet::service::Service;
+use channel::amount::Msat;
 use channel::channel::GivenUp;
+use channel::ids::ChannelId;
 use channel::keys::Point;
 use channel::seed_signer::SeedSigner;
 use channel::signer::Signer;
@@ -280,6 +282,11 @@ impl WalletProcess {
     /// HTLCs that its channels gave up, while they may still be taken.
     pub fn given_up(&self) -> impl Iterator<Item = GivenUp> + '_ {
         self.core.given_up()
+    }
+
+    /// What it has paid so far for channels that the hub funded.
+    pub fn prices_paid(&self) -> impl Iterator<Item = (ChannelId, Msat)> + '_ {
+        self.core.prices_paid()
     }
 
     /// How the connection to the hub stands.

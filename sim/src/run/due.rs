@@ -57,7 +57,6 @@ impl Run {
                 return Err(Broken::new("calls are answered", format!("wallet {number} tells no balance")));
             };
             let found = balance.on_chain.map_or(0, |coins| coins.confirmed_sat);
-            self.lost.note_prices(number, &all[number]);
             let price = self.lost.prices_paid_msat(number);
             prices += i128::from(price);
             let left = i128::from(self.left_open_msat(&all[number])) + self.unmade_msat(Some(number));

@@ -77,7 +77,6 @@ impl Run {
     /// Keeps each channel in mind as its wallet saw it last: whoever vanishes is not asked any more.
     pub(super) fn note_seen(&mut self, party: Party, channels: &[pb::Channel]) {
         let Party::Wallet(number) = party else { return };
-        self.lost.note_prices(number, channels);
         for channel in channels {
             self.seen.insert(channel.channel_id.to_vec(), (number, channel.clone()));
         }

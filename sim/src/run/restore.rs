@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use channel::amount::Msat;
+use channel::ids::ChannelId;
 use proto::hub::v1 as pb;
 use proto::hub::v1::operator_server::Operator;
 use proto::wallet::v1 as wallet_pb;
@@ -21,8 +23,8 @@ pub struct Lost {
     channels: BTreeMap<usize, Vec<pb::Channel>>,
     /// Payments of which a wallet said the last word before that.
     payments: BTreeMap<usize, BTreeSet<[u8; 32]>>,
-    /// The most that wallets said they had paid for each channel, in msat: of those that ended, or were lost, they tell no price.
-    prices: BTreeMap<(usize, Vec<u8>), u64>,
+    /// The most that wallets had paid for each channel, in msat: those that ended, or were lost, are forgotten with their prices.
+    prices: BTreeMap<(usize, ChannelId), u64>,
     /// What the hub lost to those who undid the blocks that it relied on, at most.
     pub robbed_sat: u64,
     /// What the hub may go back to.
@@ -35,12 +37,11 @@ impl Lost {
         self.payments.get(&wallet).is_some_and(|lost| lost.contains(hash))
     }
 
-    /// A wallet tells of its channels.
-    pub fn note_prices(&mut self, wallet: usize, channels: &[pb::Channel]) {
-        for channel in channels.iter().filter(|channel| !channel.funded_locally) {
-            let paid = channel.price_msat.saturating_sub(channel.price_unpaid_msat);
-            let most = self.prices.entry((wallet, channel.channel_id.to_vec())).or_default();
-            *most = paid.max(*most);
+    /// What a wallet has paid for channels by now.
+    pub fn note_prices(&mut self, wallet: usize, paid: impl IntoIterator<Item = (ChannelId, Msat)>) {
+        for (channel, paid) in paid {
+            let most = self.prices.entry((wallet, channel)).or_default();
+            *most = paid.to_u64().max(*most);
         }
     }
 
@@ -123,7 +124,6 @@ impl Run {
         let said: Vec<[u8; 32]> = self.books.acknowledged_by(number).collect();
         self.lost.payments.entry(number).or_default().extend(said);
         self.watching.forget(number, &channels);
-        self.lost.note_prices(number, &channels);
         self.books.withdraw_invoices();
         self.lost.channels.entry(number).or_default().extend(channels);
         Ok(true)

@@ -263,6 +263,7 @@ impl Run {
         for (number, wallet) in self.wallets.iter().enumerate() {
             if let Some(process) = wallet.process.as_ref().filter(|_| wallet.is_honest()) {
                 self.traffic.untaken.look(Party::Wallet(number), process.given_up());
+                self.lost.note_prices(number, process.prices_paid());
             }
         }
         if self.hub.character != Character::Honest || self.hub.line == Line::Cut {

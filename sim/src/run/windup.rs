@@ -82,8 +82,6 @@ impl Run {
             if waiting.is_none() {
                 return Ok(());
             }
-            // What was taken pays for its channel, which says so only until it has ended.
-            self.look_at_channels();
             self.block()?;
             self.decide_everything()?;
         }

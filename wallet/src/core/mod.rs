@@ -326,6 +326,11 @@ impl Core {
         self.shard.given_up()
     }
 
+    /// For an audit: what was paid so far of the prices of channels that the hub funded.
+    pub fn prices_paid(&self) -> impl Iterator<Item = (ChannelId, Msat)> + '_ {
+        self.shard.prices_paid()
+    }
+
     /// The hub's policy as it was told last.
     pub fn hub_policy(&self) -> Option<pb::HubPolicy> {
         self.ledger.policy(&self.hub)

@@ -82,6 +82,8 @@ fn who_took_a_payment_has_paid_with_it_though_the_channel_fails_before_it_is_rem
     assert_eq!(unpaid(&pair), [700_000, 0]);
     pair.wallet.command(Command::Fail { reason: FailRequest::Operator }).unwrap();
     assert_eq!(unpaid(&pair)[1], 0, "the hub kept its part of what the chain gives");
+    assert_eq!(pair.wallet.channel().price_paid(), msat(700_000));
+    assert_eq!(pair.hub.channel().price_paid(), Msat::ZERO, "it is the accepter who pays");
 }
 
 #[test]
