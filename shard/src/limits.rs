@@ -49,3 +49,7 @@ pub const MAX_EVIDENCE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes of the text in a `ChannelError` this side sends.
 pub const MAX_ERROR_TEXT_BYTES: usize = 256;
+
+/// Deadlines of one channel that are met at one height, one after the other: HTLCs are given up, the channel fails, and offers or
+/// further HTLCs go with it. What were left is met at the next height.
+pub const DEADLINES_AT_ONCE: u32 = 4;

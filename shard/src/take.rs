@@ -1,6 +1,6 @@
 //! Taking mail: sessions, peers' messages, commands, reads.
 
-use channel::channel::Channel;
+use channel::channel::{Channel, PhaseView};
 use channel::error::{Refusal, Rejection};
 use channel::event::{AbortReason, AcceptRequest, ChainEvent, Command, Event, OpenRequest, RecoverRequest};
 use channel::ids::{ChannelId, OwnerId, SessionId};
@@ -9,6 +9,7 @@ use channel::message::{Essentials, Message, OpenChannel};
 use journal::Position;
 
 use crate::apply::error_text;
+use crate::limits;
 use crate::mail::{Mail, Refused, Reply, ReplyTo};
 use crate::outlet::PeerRefusal;
 use crate::release::Outgoing;
@@ -294,10 +295,26 @@ impl Shard {
     fn height(&mut self, height: u32) {
         self.env.height = height;
         for owner in self.table.due(height) {
-            let slot = self.table.by_owner(owner);
-            match slot.filter(|slot| self.table.get(*slot).opening_until.is_some()) {
-                Some(slot) => self.give_up_opening(slot),
-                None => self.chain(owner, ChainEvent::Deadline { height }),
+            let Some(slot) = self.table.by_owner(owner) else { continue };
+            let hosted = self.table.get(slot);
+            if hosted.opening_until.is_none() {
+                self.meet_deadlines(slot, height);
+            } else if hosted.channel.phase() == PhaseView::Opening {
+                self.give_up_opening(slot);
+            }
+        }
+    }
+
+    /// A deadline is for one thing, and others may be due at the same height: an HTLC is given up, and offers are late as well.
+    fn meet_deadlines(&mut self, slot: SlotId, height: u32) {
+        for _ in 0..limits::DEADLINES_AT_ONCE {
+            let due = self.table.get(slot).channel.next_deadline();
+            if due.is_none_or(|due| due > height) {
+                return;
+            }
+            if let Err(refusal) = self.chain_event(slot, ChainEvent::Deadline { height }) {
+                tracing::debug!(%refusal, "a channel took no notice of a deadline");
+                return;
             }
         }
     }

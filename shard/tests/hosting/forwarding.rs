@@ -7,9 +7,9 @@
 
 use std::sync::{LazyLock, Mutex};
 
-use channel::channel::ChannelView;
+use channel::channel::{ChannelView, ForwardEnd, ForwardPlace};
 use channel::effect::Report;
-use shard::{EventRecord, Happening};
+use shard::{EventRecord, Happening, Mail};
 
 use crate::world::{HUB, Kind, Random, World};
 
@@ -70,6 +70,29 @@ fn payments_cross_the_hub_within_a_shard_and_between_shards() {
     assert_eq!((after.settled, after.failed), (3, 1));
     assert_eq!(after.holdings, before.holdings);
     world.audit_silence();
+}
+
+/// One payment is signed and overdue, another waits for an answer to that signature until it may not be signed any more.
+#[test]
+fn all_of_a_channel_that_is_due_at_a_height_is_done_at_that_height() {
+    let mut world = two_wallets(Path::WithinAShard);
+    assert!(world.pay(ANNA, BEN, 100_000, Kind::Invoice));
+    while world.ledger_turn(ANNA, 10) | world.turn(ANNA, 0, 10) | world.commit(ANNA) {}
+    assert!(world.pay(ANNA, BEN, 200_000, Kind::Invoice));
+    while world.ledger_turn(ANNA, 10) | world.turn(ANNA, 0, 10) | world.commit(ANNA) {}
+    let told = |world: &World| {
+        let shard = &world.running[ANNA].as_ref().unwrap().shards[0];
+        let asked = shard.forwards().flat_map(|(_, forwards)| forwards.asked_for);
+        asked
+            .map(|asked| (matches!(asked.place, ForwardPlace::Queued { .. }), asked.told))
+            .collect::<Vec<_>>()
+    };
+    let mut before = told(&world);
+    before.sort_by_key(|(queued, _)| *queued);
+    assert_eq!(before, [(false, None), (true, None)]);
+    world.run(ANNA).mail[0].push_back(Mail::Height(10_000));
+    world.turn(ANNA, 0, 1);
+    assert_eq!(told(&world), [(false, Some(ForwardEnd::Failed)); 2]);
 }
 
 #[test]

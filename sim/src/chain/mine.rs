@@ -163,8 +163,15 @@ impl State {
         let undone = self.faucet.undone(&self.chain);
         // A new payout could take coins that an undone one needs: those must be in the chain first.
         let payout = if undone.is_empty() { self.faucet.pay(&self.chain) } else { None };
+        let mut waiting = BTreeSet::new();
         for payout in undone.into_iter().chain(payout) {
-            if self.add(&mut draft, &payout).is_err() {
+            let Err(reject) = self.add(&mut draft, &payout) else { continue };
+            let rests_on_another =
+                payout.input.iter().any(|input| waiting.contains(&input.previous_output.txid));
+            // On this chain its coins may not be ripe yet. A payout made anew would be another.
+            if rests_on_another || reject == Reject::ImmatureCoinbase {
+                waiting.insert(payout.compute_txid());
+            } else {
                 self.faucet.ask_again(&payout);
             }
         }

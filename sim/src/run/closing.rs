@@ -196,16 +196,21 @@ impl Run {
             && (channel.funded_locally || channel.confirmations > 0 || channel.local_msat > 0)
     }
 
-    /// A hub that forgot what it revoked may not close it alone, and who could is gone for good.
+    /// Who could end it is gone for good: a hub that forgot what it revoked may not close it alone, and a funding that a
+    /// reorganisation lost is sent again by whoever made it.
     fn waits_in_vain(&self, channel: &pb::Channel) -> bool {
-        if self.hub.character != Character::Forgetful {
-            return false;
-        }
-        let waits = awaits(channel) == Some(pb::OnchainAwaits::PeerCommitment);
         let is_peer =
             |wallet: &Seat<WalletProcess>| wallet.setup.node_id().as_bytes()[..] == channel.node_key[..];
         let peer = self.wallets.iter().position(is_peer);
-        waits && peer.is_some_and(|number| self.is_gone(number))
+        let forgot = self.hub.character == Character::Forgetful
+            && awaits(channel) == Some(pb::OnchainAwaits::PeerCommitment);
+        let is_unfunded = || {
+            !channel.funded_locally
+                && channel.confirmations == 0
+                && funding_of(channel)
+                    .is_some_and(|funding| self.node.transaction(funding.txid) == Whereabouts::Nowhere)
+        };
+        peer.is_some_and(|number| self.is_gone(number)) && (forgot || is_unfunded())
     }
 }
 

@@ -222,6 +222,25 @@ fn coins_from_the_faucet_survive_reorganisations() {
     }
 }
 
+/// Eleven coinbases are ripe, and the payout needs all of them; on the other chain the last is not ripe at first.
+#[test]
+fn a_payout_waits_on_another_chain_until_its_coins_are_ripe_again() {
+    let lab = Lab::new();
+    let script = ScriptBuf::new_p2a();
+    lab.node.mine_blocks(4);
+    lab.node.fund(&script, Amount::from_sat(60_000_000_000));
+    lab.node.mine(&Mine::default());
+    lab.node.fund(&script, Amount::from_sat(777));
+    lab.node.mine(&Mine::default());
+    let paid = || lab.node.unspent(|other| *other == *script);
+    let before: Vec<_> = paid().iter().map(|coin| coin.outpoint).collect();
+    assert_eq!(before.len(), 2);
+    lab.node.reorganise(6, Keep::Drop);
+    lab.node.mine_blocks(2);
+    let after: Vec<_> = paid().iter().map(|coin| coin.outpoint).collect();
+    assert_eq!(after, before);
+}
+
 #[test]
 fn the_faucet_pays_when_it_can() {
     let lab = Lab::new();
