@@ -239,6 +239,38 @@ fn a_funding_that_rests_on_a_child_that_was_made_anew_never_confirms() {
     }
 }
 
+/// Both were in blocks. What is listed because it left them is off the list as soon as the other child counts.
+#[test]
+fn a_funding_that_was_in_a_block_and_rests_on_a_child_that_was_made_anew_never_confirms() {
+    for restarted in [false, true] {
+        let mut rig = Rig::new();
+        rig.receive(2_000_000);
+        let (pair, child) = closed(&mut rig);
+        let (opening, transaction) = open_with(&mut rig, &child);
+        let broadcast = DeskRequest::BroadcastFunding { transaction: transaction.clone() };
+        rig.ask(opening, broadcast.clone());
+        rig.mine(vec![transaction]);
+        rig.unmine();
+        rig.unmine();
+        publishes_again(&mut rig, &pair);
+        if restarted {
+            rig.take_snapshot();
+            rig.restart();
+            publishes_again(&mut rig, &pair);
+        }
+        let (parent, other) = package(&settle_at(&mut rig, &at_feerate(5_000)));
+        assert_ne!(other, child, "blocks are dearer now");
+        rig.mine(vec![parent, other.clone()]);
+        give(&mut rig, pair.plan(None, vec![]));
+        let told = until_final(&mut rig, opening, |_| ());
+        assert!(
+            matches!(told[..], [Command::Chain(ChainEvent::FundingNeverConfirms { .. })]),
+            "{restarted}: {told:?}"
+        );
+        assert_eq!(balance(&rig), (other.output[0].value, Amount::ZERO), "{restarted}");
+    }
+}
+
 /// Anybody may spend a commitment's anchor.
 #[test]
 fn a_funding_that_rests_on_a_child_whose_place_a_strangers_took_never_confirms() {

@@ -105,7 +105,11 @@ impl Desk {
         let Some(buried) = tip.checked_sub(self.config.final_depth.saturating_sub(1)) else {
             return Vec::new();
         };
-        let waiting = self.listed.iter().filter(|(_, height)| height.is_none()).map(|(txid, _)| *txid);
+        let listed = self.listed.iter().filter(|(_, height)| height.is_none()).map(|(txid, _)| *txid);
+        // What rests on a child is off the list as soon as another child counts, if it was there for having left a block.
+        let fundings = self.watches.all().values().filter_map(|watch| watch.funding.as_ref());
+        let unconfirmed = fundings.filter(|funding| funding.confirmed.is_none() && !funding.is_impossible());
+        let waiting = listed.chain(unconfirmed.map(|funding| funding.outpoint.txid));
         let beaten = self.wallet.beaten(waiting, buried);
         let found = |(lost, txid, height)| (lost, Found { txid, height, is_final: true });
         beaten.into_iter().map(found).collect()

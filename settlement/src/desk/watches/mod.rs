@@ -48,6 +48,13 @@ pub(super) struct FundingWatch {
     pub conflict: Option<Found>,
 }
 
+impl FundingWatch {
+    /// Whether its channel was told that it never confirms.
+    pub fn is_impossible(&self) -> bool {
+        self.conflict.is_some_and(|conflict| conflict.is_final)
+    }
+}
+
 /// An output of a commitment or of an HTLC transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OutputWatch {

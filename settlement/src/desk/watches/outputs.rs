@@ -160,9 +160,8 @@ impl Watches {
             news.impossible.push(txid);
             for (owner, watch) in &mut self.by_owner {
                 let Some(funding) = &mut watch.funding else { continue };
-                let is_known = funding.conflict.is_some_and(|conflict| conflict.is_final);
                 let is_spent_from = funding.inputs.iter().any(|input| input.txid == txid);
-                if is_known || !(funding.outpoint.txid == txid || is_spent_from) {
+                if funding.is_impossible() || !(funding.outpoint.txid == txid || is_spent_from) {
                     continue;
                 }
                 funding.conflict = Some(by);
