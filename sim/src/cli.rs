@@ -86,7 +86,10 @@ pub fn main() -> ExitCode {
     } else {
         print!("{}", report.to_text(60));
         if args.pairs {
-            report.missing().iter().for_each(|(phase, event)| println!("not visited: {phase} <- {event}"));
+            for pair in report.missing() {
+                let why = coverage::why_rare(pair).map_or_else(String::new, |why| format!(" ({why})"));
+                println!("not visited: {} <- {}{why}", pair.0, pair.1);
+            }
             for ((phase, event), runs) in report.seldom(SELDOM) {
                 println!("in {runs} runs: {phase} <- {event}");
             }

@@ -13,8 +13,8 @@ use channel::event::Event;
 use crate::audit::Broken;
 use crate::chronicle::Pair;
 
-/// Pairs that no run can reach, for one reason: these events in each of these phases.
-struct Unreachable {
+/// Pairs of which one reason tells: these events in each of these phases.
+struct Group {
     why: &'static str,
     phases: &'static [&'static str],
     events: &'static [&'static str],
@@ -39,13 +39,14 @@ const CHAIN: [&str; 14] = [
     "OutputGivenUp",
 ];
 
-const UNREACHABLE: &[Unreachable] = &[
-    Unreachable {
+/// No run can reach them.
+const UNREACHABLE: &[Group] = &[
+    Group {
         why: "an opening ends with its session, and a new session ends the old one first",
         phases: &OPENING,
         events: &["Connected"],
     },
-    Unreachable {
+    Group {
         why: "the desk answers the one request for a funding, which leaves for building or an opening given up meanwhile",
         phases: &[
             "proposed",
@@ -62,7 +63,7 @@ const UNREACHABLE: &[Unreachable] = &[
         ],
         events: &["FundingBuilt"],
     },
-    Unreachable {
+    Group {
         why: "an opening is given up until the funding is signed, and nothing leads back to one",
         phases: &[
             "awaiting-confirmation",
@@ -76,7 +77,7 @@ const UNREACHABLE: &[Unreachable] = &[
         ],
         events: &["AbortOpening"],
     },
-    Unreachable {
+    Group {
         why: "a channel signs when it has updates to sign, which are exchanged only while it is open",
         phases: &[
             "proposed",
@@ -93,22 +94,22 @@ const UNREACHABLE: &[Unreachable] = &[
         ],
         events: &["SignNow"],
     },
-    Unreachable {
+    Group {
         why: "payments go through channels that are open or were, and an opening is never gone back to",
         phases: &["proposed", "building", "funding-sent", "accepted", "awaiting-confirmation"],
         events: &["Offer", "Result", "Ack"],
     },
-    Unreachable {
+    Group {
         why: "terms are made for a channel that both sides shut down, which nothing takes back",
         phases: &["proposed", "building", "funding-sent", "accepted", "awaiting-confirmation", "open"],
         events: &["ProposeTerms"],
     },
-    Unreachable {
+    Group {
         why: "a wallet that froze says so when it is back, and terms asked for before come with those it froze under",
         phases: &["frozen", "closing"],
         events: &["ProposeTerms"],
     },
-    Unreachable {
+    Group {
         why: "a batch is of tickets, and nothing leads from a ticket back to an open channel",
         phases: &[
             "proposed",
@@ -121,52 +122,52 @@ const UNREACHABLE: &[Unreachable] = &[
         ],
         events: &["ClosingPublished"],
     },
-    Unreachable {
+    Group {
         why: "a ticket whose channel is spent is in no batch, and the desk knows of the spend before the channel",
         phases: &["closing", "closed", "ending"],
         events: &["ClosingPublished"],
     },
-    Unreachable {
+    Group {
         why: "nothing is watched before both commitments 0 are signed",
         phases: &OPENING,
         events: &CHAIN,
     },
-    Unreachable {
+    Group {
         why: "outputs are watched once a commitment was told, which is ending",
         phases: &["awaiting-confirmation", "open", "shutting-down", "frozen", "closing", "failed"],
         events: &["OutputSpent", "OutputSpendFinal", "OutputGivenUp"],
     },
-    Unreachable {
+    Group {
         why: "the agreed close has no outputs to be watched, and those of a commitment before it were let go of",
         phases: &["closing"],
         events: &["OutputSpendUndone"],
     },
-    Unreachable {
+    Group {
         why: "the mempool is searched for spends of channels that failed",
         phases: &["awaiting-confirmation", "open", "shutting-down", "frozen", "closing"],
         events: &["SeenInMempool"],
     },
-    Unreachable {
+    Group {
         why: "a spend that is final was told before, and stays told",
         phases: &["awaiting-confirmation", "open", "shutting-down", "frozen", "failed"],
         events: &["SpendFinal"],
     },
-    Unreachable {
+    Group {
         why: "the desk takes a spend back before it takes the funding back or tells another spend",
         phases: &["closing"],
         events: &["FundingUndone", "FundingNeverConfirms", "FundingSpent"],
     },
-    Unreachable {
+    Group {
         why: "the desk takes a spend back before it takes the funding back",
         phases: &["ending"],
         events: &["FundingUndone", "FundingNeverConfirms"],
     },
-    Unreachable {
+    Group {
         why: "what was final when the channel closed is never undone, and is spent once",
         phases: &["closed"],
         events: &["FundingUndone", "FundingNeverConfirms", "FundingSpent", "SpendUndone"],
     },
-    Unreachable {
+    Group {
         why: "a channel that was given up for good was in no block then, and is let go of before the next block is told",
         phases: &["aborted"],
         events: &[
@@ -180,17 +181,67 @@ const UNREACHABLE: &[Unreachable] = &[
             "SeenInMempool",
         ],
     },
-    Unreachable {
+    Group {
         why: "nothing has a deadline here, and a height is told only after what its block did",
         phases: &["awaiting-confirmation", "closing", "closed", "aborted"],
         events: &["Deadline"],
     },
 ];
 
+/// Runs could reach them, and hardly any does.
+const RARE: &[Group] = &[
+    Group {
+        why: "it is let go of as soon as its end is durable: only what comes in between meets it",
+        phases: &["aborted"],
+        events: &[
+            "ProposeTerms",
+            "Offer",
+            "Result",
+            "ClosingPublished",
+            "FundingNeverConfirms",
+            "FundingSpent",
+            "OutputSpent",
+        ],
+    },
+    Group {
+        why: "it is let go of as soon as its end is durable: only what comes in between meets it",
+        phases: &["closed"],
+        events: &["ProposeTerms", "OutputSpendUndone", "OutputGivenUp", "SeenInMempool"],
+    },
+    Group {
+        why: "nothing is in flight once both agreed to close: only a result that is told again after a start comes so late",
+        phases: &["frozen", "closing"],
+        events: &["Result"],
+    },
+    Group {
+        why: "one reorganisation undoes what spent an output, its commitment, and what the channel was before",
+        phases: &["awaiting-confirmation", "frozen"],
+        events: &["OutputSpendUndone"],
+    },
+    Group {
+        why: "the desk takes a spend back before it tells another: only a start amid a reorganisation tells both at once",
+        phases: &["ending"],
+        events: &["FundingSpent"],
+    },
+    Group {
+        why: "an output is given up when it is worth less than its claim costs at the lowest feerate",
+        phases: &["ending"],
+        events: &["OutputGivenUp"],
+    },
+];
+
+/// Why hardly any run reaches the pair, where that is known.
+pub fn why_rare(pair: Pair) -> Option<&'static str> {
+    reason(RARE, pair)
+}
+
 /// Why no run can reach the pair; `None`: one can.
-pub fn why_not((phase, event): Pair) -> Option<&'static str> {
-    let group =
-        UNREACHABLE.iter().find(|group| group.phases.contains(&phase) && group.events.contains(&event));
+pub fn why_not(pair: Pair) -> Option<&'static str> {
+    reason(UNREACHABLE, pair)
+}
+
+fn reason(groups: &'static [Group], (phase, event): Pair) -> Option<&'static str> {
+    let group = groups.iter().find(|group| group.phases.contains(&phase) && group.events.contains(&event));
     group.map(|group| group.why)
 }
 
@@ -211,9 +262,9 @@ pub fn reachable() -> impl Iterator<Item = Pair> {
 
 /// What cannot be reached, as people read it: each reason with its phases and events.
 pub fn unreachable() -> impl Iterator<Item = String> {
-    UNREACHABLE.iter().map(|Unreachable { why, phases, events }| {
-        format!("{why}: {} <- {}", phases.join(", "), events.join(", "))
-    })
+    UNREACHABLE
+        .iter()
+        .map(|Group { why, phases, events }| format!("{why}: {} <- {}", phases.join(", "), events.join(", ")))
 }
 
 /// A run that met what none can.
@@ -233,7 +284,7 @@ mod tests {
 
     #[test]
     fn each_pair_is_ruled_out_once_at_most_and_by_names_that_there_are() {
-        for Unreachable { why, phases, events } in UNREACHABLE {
+        for Group { why, phases, events } in UNREACHABLE.iter().chain(RARE) {
             let strange = phases.iter().find(|phase| !Channel::PHASES.contains(phase));
             assert_eq!(strange, None, "{why}");
             let strange = events.iter().find(|event| !Event::NAMES.contains(event));
@@ -242,6 +293,7 @@ mod tests {
         for (phase, event) in all() {
             let reasons = UNREACHABLE
                 .iter()
+                .chain(RARE)
                 .filter(|group| group.phases.contains(&phase) && group.events.contains(&event));
             assert!(reasons.count() <= 1, "{phase} <- {event}");
         }

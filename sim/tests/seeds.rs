@@ -15,13 +15,15 @@ const STEPS: u64 = 200;
 
 /// Seeds that found a fault of the product, with their steps, and what they found. A run is another as soon as the system does
 /// anything else, so each fault has a test at the lowest level as well; these runs are known to come near it.
-const FOUND: [(u64, u64, &str); 6] = [
+const FOUND: [(u64, u64, &str); 8] = [
     (912_180, 80, "a checkpoint after a crash dropped what the desk had begun to tell"),
     (950_171, 80, "a funding was let go of because nodes missed what it rests on"),
     (951_292, 80, "one preimage in the chain charged every payer of the invoice"),
     (960_335, 80, "the desk's first broadcasts were dropped at every start"),
     (980_780, 80, "a wallet was told too late to be there for what it could claim"),
     (3_003_601, 40, "an opening that the peer does not go on with locked coins for ever"),
+    (8_001_421, 40, "of two things due at one height a channel did one"),
+    (8_005_432, 40, "a funding rested for ever on a child that was made anew"),
 ];
 
 fn plan(seed: u64, steps: u64, faults: &str) -> Plan {

@@ -16,8 +16,8 @@ use crate::rpc::{RpcClient, RpcError};
 /// Transactions of the mempool, and whom they concern.
 pub(super) type Sightings = Vec<(OwnerId, Transaction)>;
 
-/// What an outcome leaves to be broadcast once it is durable. The desk lists it as on its way from then on, so whoever drops it
-/// takes care that it is never sent.
+/// What an outcome leaves to be broadcast once it is durable. The desk lists it as on its way from then on: dropped, it would never
+/// be sent.
 #[must_use = "the desk counts on its being broadcast"]
 #[derive(Default)]
 pub(super) struct ToBroadcast(pub(super) Vec<Broadcast>);
