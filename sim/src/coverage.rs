@@ -194,6 +194,7 @@ const RARE: &[Group] = &[
         why: "it is let go of as soon as its end is durable: only what comes in between meets it",
         phases: &["aborted"],
         events: &[
+            "AbortOpening",
             "ProposeTerms",
             "Offer",
             "Result",
